@@ -1,0 +1,1 @@
+"""What the stages leave each other: records, file names and predictions. Siblings meet here and nowhere else."""

@@ -1,0 +1,53 @@
+"""Counter-based random numbers: a hash of (seed, stream, epoch, index), so that no draw depends on batching or restart.
+
+splitmix64's finaliser (Steele, Lea and Flood 2014) over mixed-in words, in int64 tensor arithmetic (wraps modulo 2**64), gives
+the same bits on every device, for any number of packed trials, in any order of evaluation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+_MASKS = {27: (1 << 37) - 1, 30: (1 << 34) - 1, 31: (1 << 33) - 1, 11: (1 << 53) - 1}
+
+STREAMS = {
+    "order": 1, "augment": 2, "mix": 3, "dropout": 4, "init": 5, "rows": 6, "sampler": 7, "view": 8,
+}  # fmt: skip
+"""Named streams, so that two uses of one seed never share numbers."""
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical (unsigned) right shift of int64."""
+    return (x >> bits) & _MASKS[bits]
+
+
+def _finalise(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    return x ^ _shift(x, 31)
+
+
+def key(seed: int | Tensor, stream: str, *words: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Mix a seed (or one seed a slot), a named stream and further words (epoch, step, layer) into one int64 key tensor."""
+    mixed = _finalise(torch.as_tensor(seed, dtype=torch.int64, device=device) + _GOLDEN)
+    for word in (STREAMS[stream], *words):
+        mixed = _finalise(mixed + torch.as_tensor(word, dtype=torch.int64, device=device) * _GOLDEN + _GOLDEN)
+    return mixed
+
+
+def uniform(keys: Tensor, index: Tensor, draws: int = 1) -> Tensor:
+    """Return float64 uniforms in [0, 1) of shape broadcast(keys, index) + [draws]; each depends on its key and index alone."""
+    base = _finalise(keys + index.to(torch.int64) * _GOLDEN + _GOLDEN)
+    lanes = torch.arange(1, draws + 1, dtype=torch.int64, device=base.device) * _GOLDEN
+    bits = _finalise(base.unsqueeze(-1) + lanes)
+    return _shift(bits, 11).to(torch.float64) * (1.0 / (1 << 53))
+
+
+def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:
+    """Return a permutation of range(n) that depends on (seed, stream, epoch) alone: the sample order of one epoch."""
+    index = torch.arange(n)
+    return torch.argsort(uniform(key(seed, stream, epoch), index).squeeze(-1), stable=True)
