@@ -87,7 +87,7 @@ class TrackingSection(BaseModel):
     """`tracking:` which MLflow hears of it."""
 
     model_config = _SECTION
-    uri: str = Field("", description="sqlite:///PATH | http(s)://server | none; empty: MLFLOW_TRACKING_URI, else sqlite in run_dir")
+    uri: str = Field("", description="sqlite:///PATH | http(s)://server | none; empty: MLFLOW_TRACKING_URI, else run_dir's")
     experiment: str = Field("", description="MLflow experiment; empty: the experiment's name")
 
 

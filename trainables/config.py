@@ -193,7 +193,7 @@ def _coerce(value: Any, kind: str) -> Any:
 
 
 def _check_field(name: str, value: Any, kind: str) -> None:
-    expected = {"str": str, "int": int, "float": float, "bool": bool}[kind]
+    expected: Any = {"str": str, "int": int, "float": float, "bool": bool}[kind]
     if type(value) is not expected:
         raise ValueError(f"train.{name}: expected {kind}, got {value!r} ({type(value).__name__})")
     if name in CHOICES and value not in CHOICES[name]:

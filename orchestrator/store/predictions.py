@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 
 class PredictionBank:
-    """Probabilities [N, C] a member and split (regression: values [N, 1], kept in float32), beside the targets they belong to."""
+    """Probabilities [N, C] a member and split (regression: float32 values [N, 1]), beside their targets."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -64,7 +64,7 @@ class PredictionBank:
 
     def get(self, trial_id: str, split: str) -> Floats:
         """Return a member's probabilities as float32 [N, C], rows summing to one again after the float16 round trip."""
-        stored = np.load(self.workspace.predictions(trial_id, split), allow_pickle=False).astype(np.float32)
+        stored: Floats = np.load(self.workspace.predictions(trial_id, split), allow_pickle=False).astype(np.float32)
         if stored.shape[1] == 1:
             return stored
         found: Floats = stored / stored.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The nouns of the data: a split of decoded uint8 images, and the three splits with what every later stage must know of them."""
+"""The nouns of the data: a split of decoded uint8 images, and the three splits with what later stages must know of them."""
 
 from __future__ import annotations
 
