@@ -21,3 +21,11 @@ class RunFailed(Exception):
     """A run that could not be finished: what happened, what is kept, how to go on. Exit code 1."""
 
     exit_code = 1
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C: 130, SIGTERM: 143): what is finished is kept, `--resume` goes on."""
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,29 @@
+"""The whole way on one screen, and the only file that knows its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.context import Context
+from orchestrator.stages.baseline import run_baseline
+from orchestrator.stages.diagnose import run_diagnosis
+from orchestrator.stages.ensemble import run_ensemble
+from orchestrator.stages.export import run_export
+from orchestrator.stages.report import run_report
+from orchestrator.stages.search import run_search_stage
+
+STAGES: tuple[tuple[str, Callable[[Context], object]], ...] = (
+    ("baseline", run_baseline),  # a plain model: the score to beat
+    ("diagnose", run_diagnosis),  # where it fails, and what that asks of the search
+    ("search", run_search_stage),  # many trials, each with its predictions kept
+    ("ensemble", run_ensemble),  # which of them together, judged once on the test split
+    ("export", run_export),  # one portable folder, and MLflow's registry
+    ("report", run_report),  # what made each improvement, on one page
+)
+
+
+def run_all(context: Context) -> None:
+    """Run every stage in order; a stage that is already done is quick to pass again."""
+    for number, (name, stage) in enumerate(STAGES, start=1):
+        context.say(f"[{number}/{len(STAGES)}] {name}")
+        stage(context)

@@ -1,0 +1,1 @@
+"""A stage each: reads the run folder, calls one room, writes the run folder, tells the tracker."""

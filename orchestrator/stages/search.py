@@ -1,0 +1,24 @@
+"""Search: the trials, and the figures that show them together."""
+
+from __future__ import annotations
+
+from orchestrator.context import Context
+from orchestrator.errors import RunFailed
+from orchestrator.store.records import MemberRecord, ranked
+
+
+def run_search_stage(context: Context, *, resume: bool = False, extra_trials: int = 0) -> list[MemberRecord]:
+    """Run (or go on with) the search and return its records, best first; raises RunFailed when no trial can be used."""
+    from orchestrator.search.run import run_search
+
+    records = run_search(context.experiment, context.workspace, context.tracker, resume=resume, extra_trials=extra_trials)
+    metric = context.experiment.search.metric
+    best_first = ranked(records, metric)
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed:
+        context.say(f"trial {record.trial_id} failed: {record.error or record.stop_reason}")
+    if not best_first:
+        raise RunFailed(f"search: none of {len(records)} trials has a finished epoch; reasons stand in {context.workspace.members}")
+    best = best_first[0]
+    context.say(f"search: {len(best_first)} of {len(records)} trials usable; best {best.trial_id}, val {metric} {best.score(metric):.4f}")
+    return records
