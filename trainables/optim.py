@@ -1,0 +1,63 @@
+"""The optimiser of a config: parameter groups with their own scale and decay, the rate of each step, gradient clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from trainables.config import TrainConfig
+from trainables.models.freezing import trainable_stages
+from trainables.models.stages import stages
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Return optimiser groups of all parameters that train at some epoch of the run, one for each (rate scale, decay).
+
+    A stage's rate is `lr * layer_decay ** (stages above it)`, kept as the group's `lr_scale`. Weight decay leaves out norms and
+    biases (all parameters of one dimension). Stages still to be thawed are in: without gradients an optimiser skips them.
+    """
+    found = stages(model)
+    first = len(found) - trainable_stages(config, len(found))
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for i, stage in enumerate(found[first:], start=first):
+        scale = config.layer_decay ** (len(found) - 1 - i)
+        for parameter in stage.parameters():
+            groups.setdefault((scale, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.lr * scale,
+            "lr_scale": scale,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (scale, decays), parameters in groups.items()
+    ]
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+    """Return SGD (momentum, Nesterov), Adam or AdamW over the model's parameter groups."""
+    groups = parameter_groups(model, config)
+    if config.optimizer == "sgd":
+        nesterov = config.nesterov and config.momentum > 0
+        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
+    family = Adam if config.optimizer == "adam" else AdamW
+    return family(groups, lr=config.lr, betas=(config.momentum, config.beta2))
+
+
+def set_lr(optimizer: Optimizer, config: TrainConfig, multiplier: float) -> None:
+    """Set the rate of every group to `lr * its scale * multiplier`."""
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * group["lr_scale"] * multiplier
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], clip_norm: float) -> Tensor:
+    """Scale the gradients to a total norm of at most `clip_norm` (0: leave them) and return the norm before, on the device."""
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in with_gradient if p.grad is not None])
+    if clip_norm > 0:
+        torch.nn.utils.clip_grads_with_norm_(with_gradient, clip_norm, norm)
+    return norm
