@@ -1,0 +1,1 @@
+"""The ensembling room: pure functions on arrays of predictions; numpy, scipy and scikit-learn only, no files."""

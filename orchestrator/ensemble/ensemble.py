@@ -1,0 +1,96 @@
+"""A chosen ensemble: members, weights, temperatures and vote, and the one function that combines their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.ensemble.arrays import Floats
+from orchestrator.ensemble.calibration import apply_temperature
+from orchestrator.ensemble.metrics import REGRESSION
+from orchestrator.ensemble.stacking import LinearHead
+from orchestrator.ensemble.voting import VOTINGS, soft
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """What the whole procedure scores on validation rows that it did not see, beside the best single model's.
+
+    Choosing the best of many on a set flatters it there (the winner's curse); `single_optimism` is by how much.
+    """
+
+    metric: str
+    folds: int
+    scores: Mapping[str, float]
+    single_scores: Mapping[str, float]
+    single_optimism: float
+    difference: float
+    low: float
+    high: float
+    """Ensemble minus best single in `metric`, with a 95% paired bootstrap interval."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """K members and how to combine them; the same on every machine, since it is numbers only."""
+
+    members: tuple[int, ...]
+    """Their places in the pool that was given."""
+    member_ids: tuple[str, ...]
+    weights: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    """One a member, applied before the vote: p^(1/T), normalised."""
+    temperature: float
+    """Applied after the vote."""
+    voting: str
+    method: str
+    metric: str
+    trajectory: tuple[float, ...] = ()
+    gap: float | None = None
+    head: LinearHead | None = None
+    """Takes the vote's place when the automatic choice was stacking."""
+    cross_fit: CrossFit | None = None
+    notices: tuple[str, ...] = field(default=())
+
+    def combine(self, probs_KNC: Floats | Sequence[Floats]) -> NDArray[np.float32]:
+        """One prediction [N, C] from the chosen members' raw predictions, in the order of `member_ids`.
+
+        Regression: the weighted mean. Classification: each member's temperature, then the vote with the weights
+        (soft: weighted mean; log: normalised geometric mean; hard: shares of votes), then the pooled temperature.
+        """
+        if len(probs_KNC) != len(self.member_ids):
+            raise ValueError(f"the ensemble has {len(self.member_ids)} members; predictions of {len(probs_KNC)} came")
+        weights_K = np.array(self.weights)
+        if self.metric in REGRESSION:
+            return soft(np.stack(list(probs_KNC)), weights_K)
+        calibrated = [
+            apply_temperature(probs, temperature) if temperature != 1.0 else np.asarray(probs, dtype=np.float32)
+            for probs, temperature in zip(probs_KNC, self.temperatures, strict=True)
+        ]
+        stacked_KNC = np.stack(calibrated)
+        pooled_NC = self.head.combine(stacked_KNC) if self.head else VOTINGS[self.voting](stacked_KNC, weights_K)
+        return pooled_NC if self.temperature == 1.0 else apply_temperature(pooled_NC, self.temperature)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` gives the same ensemble back."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Ensemble:
+        """The ensemble that `to_json` wrote, also after a round trip through text."""
+        if stored.get("format") != FORMAT:
+            raise ValueError(f"ensemble format {stored.get('format')!r} is unknown; this version reads format {FORMAT}")
+        values: dict[str, Any] = {key: value for key, value in stored.items() if key != "format"}
+        for key in ("members", "member_ids", "weights", "temperatures", "trajectory", "notices"):
+            values[key] = tuple(values[key])
+        if head := values["head"]:
+            values["head"] = LinearHead(tuple(map(tuple, head["coefficients"])), tuple(head["intercept"]))
+        if values["cross_fit"]:
+            values["cross_fit"] = CrossFit(**values["cross_fit"])
+        return cls(**values)

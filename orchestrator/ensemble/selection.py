@@ -1,0 +1,159 @@
+"""Selectors: from a measured pool to weights over its members, one literal table of choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.ensemble.convex import Objective as SimplexObjective
+from orchestrator.ensemble.convex import log_loss_objective, sparse_on_simplex, squared_error_objective
+from orchestrator.ensemble.greedy import (
+    Accuracy,
+    AnyError,
+    GreedyResult,
+    Objective,
+    TrueClassLogLoss,
+    bagged_greedy,
+    greedy_selection,
+)
+from orchestrator.ensemble.log_pool import log_pool_weights
+from orchestrator.ensemble.metrics import error_of
+from orchestrator.ensemble.pool import Pool
+from orchestrator.ensemble.spec import EnsembleSpec
+from orchestrator.ensemble.stacking import LinearHead, fit_stacking
+
+LOG_POOL_CANDIDATES = 20
+STACKED = 10
+GREEDY_ARRAYS = 50
+"""Members whose full arrays greedy looks at, when its metric is not log-loss and they do not all fit in memory."""
+ARRAYS_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Weights over the pool's members (zero: not chosen) and what the method says of them."""
+
+    weights_M: NDArray[np.float64]
+    trajectory: tuple[float, ...] = ()
+    gap: float | None = None
+    temperature: float | None = None
+    """The pooled temperature where the method fits it itself."""
+    head: LinearHead | None = None
+
+
+Selector = Callable[[Pool, EnsembleSpec, int], Selection]
+
+
+def convex(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG001 - one signature for all
+    """Simplex weights of least log-loss (squared error) with L2 toward uniform, sparse, with a certified gap."""
+    candidates = pool.best(spec.prefilter)
+    l2 = spec.shrinkage(len(pool.labels_N), len(candidates))
+    target_MN = pool.target_MN[candidates]
+
+    def objective_of(kept: NDArray[np.int64]) -> SimplexObjective:
+        if pool.regression:
+            return squared_error_objective(target_MN[kept], pool.labels_N, l2=l2, diversity=spec.diversity)
+        return log_loss_objective(target_MN[kept], l2=l2, diversity=spec.diversity)
+
+    result = sparse_on_simplex(
+        objective_of, n_members=len(candidates), min_weight=spec.min_weight, max_members=spec.max_members
+    )
+    return Selection(_spread(result.weights_M, candidates, pool), gap=result.gap)
+
+
+def greedy(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:
+    """Forward selection with replacement by `spec.criterion`; bagged when `spec.bags` says so."""
+    candidates = pool.best(spec.prefilter)
+    arrays: list[NDArray[np.float32]] = []
+    if spec.criterion != "log_loss":
+        size = 4 * pool.target_MN.shape[1] * pool.read(candidates[0]).shape[1]
+        candidates = candidates[: max(GREEDY_ARRAYS, ARRAYS_BYTES // size)]
+        arrays = [pool.read(m) for m in candidates]
+
+    def objective_of(kept: NDArray[np.int64]) -> Objective:
+        if spec.criterion == "log_loss":
+            return TrueClassLogLoss(pool.target_MN[candidates][kept])
+        members = [arrays[m] for m in kept]
+        if spec.criterion == "accuracy":
+            return Accuracy(members, pool.labels_N)
+        return AnyError(members, pool.labels_N, lambda probs, labels: error_of(spec.criterion, probs, labels))
+
+    result = _run_greedy(objective_of, len(candidates), spec, seed)
+    return Selection(_capped(_spread(result.weights_M, candidates, pool), spec.max_members), result.trajectory)
+
+
+def _run_greedy(
+    objective_of: Callable[[NDArray[np.int64]], Objective], count: int, spec: EnsembleSpec, seed: int
+) -> GreedyResult:
+    if spec.bags:
+        return bagged_greedy(
+            objective_of,
+            n_members=count,
+            bags=spec.bags,
+            iterations=spec.iterations,
+            seed=seed,
+            diversity=spec.diversity,
+        )
+    return greedy_selection(
+        objective_of(np.arange(count)),
+        n_members=count,
+        iterations=spec.iterations,
+        seed=seed,
+        diversity=spec.diversity,
+    )
+
+
+def log_pool(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG001
+    """Logarithmic pool of the best twenty, its own temperature included."""
+    candidates = pool.best(min(LOG_POOL_CANDIDATES, spec.prefilter))
+    probs_KNC = np.stack([pool.read(m) for m in candidates])
+    l2 = 0.01 * spec.shrinkage(len(pool.labels_N), len(candidates))
+    result = log_pool_weights(probs_KNC, pool.labels_N, l2=l2, min_weight=spec.min_weight, max_members=spec.max_members)
+    return Selection(_spread(result.weights_K, candidates, pool), temperature=result.temperature)
+
+
+def topk(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG001
+    """Equal weights for the best by calibrated log-loss."""
+    chosen = pool.best(spec.max_members)
+    return Selection(_spread(np.full(len(chosen), 1.0 / len(chosen)), chosen, pool))
+
+
+def single(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG001
+    """The best member by the user's metric."""
+    return Selection(_spread(np.ones(1), [pool.single], pool))
+
+
+def stack_lr(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG001
+    """Logistic regression on the log-probabilities of the best ten; only the automatic choice may take it."""
+    chosen = sorted(pool.best(min(STACKED, spec.max_members)))
+    head = fit_stacking(np.stack([pool.read(m) for m in chosen]), pool.labels_N)
+    return Selection(_spread(np.full(len(chosen), 1.0 / len(chosen)), chosen, pool), temperature=1.0, head=head)
+
+
+SELECTORS: dict[str, Selector] = {
+    "convex": convex,
+    "greedy": greedy,
+    "log_pool": log_pool,
+    "topk": topk,
+    "single": single,
+    "stack_lr": stack_lr,
+}
+
+
+def _spread(weights_K: NDArray[np.float64], chosen: list[int], pool: Pool) -> NDArray[np.float64]:
+    """Weights of some members, laid out over the whole pool."""
+    weights_M = np.zeros(len(pool.members))
+    weights_M[chosen] = weights_K
+    return weights_M
+
+
+def _capped(weights_M: NDArray[np.float64], max_members: int) -> NDArray[np.float64]:
+    """The heaviest members only, weights summing to one again."""
+    light = np.argsort(-weights_M, kind="stable")[max_members:]
+    kept_M = weights_M.copy()
+    kept_M[light] = 0.0
+    kept_M /= kept_M.sum()
+    return kept_M
