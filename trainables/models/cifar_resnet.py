@@ -17,6 +17,20 @@ from trainables.config import TrainConfig
 from trainables.models.cnn import norm_layer
 
 
+class PadShortcut(nn.Module):
+    """The shortcut without parameters: every `stride`-th pixel, and `added` zero channels around the old ones."""
+
+    def __init__(self, *, stride: int, added: int) -> None:
+        super().__init__()
+        self.stride, self.added = stride, added
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C + added, H / stride, W / stride]."""
+        if self.stride == 1 and not self.added:
+            return x
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with norms, and a shortcut without parameters."""
 
@@ -31,14 +45,12 @@ class BasicBlock(nn.Module):
         self.norm2 = norm_layer(norm, outputs) or nn.Identity()
         self.drop_path = StochasticDepth(drop_path, "row")
         self.relu2 = nn.ReLU()
-        self.stride, self.added = stride, outputs - inputs
+        self.shortcut = PadShortcut(stride=stride, added=outputs - inputs)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.dropout(self.relu1(self.norm1(self.conv1(x))))
         branch = self.drop_path(self.norm2(self.conv2(branch)))
-        if self.stride > 1 or self.added:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
-        out: Tensor = self.relu2(x + branch)
+        out: Tensor = self.relu2(self.shortcut(x) + branch)
         return out
 
 
