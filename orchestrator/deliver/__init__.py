@@ -1,0 +1,1 @@
+"""What becomes of an ensemble: one ONNX graph in a checked bundle, a registered MLflow model, predictions and a server."""

@@ -1,0 +1,87 @@
+"""Scores of a bundle on a labelled folder, one subfolder a class: every metric, an interval, and what went wrong where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.deliver.predict import find_images, is_image, open_runtime, predict_images
+from orchestrator.deliver.runtime import Runtime
+from orchestrator.errors import UserError
+
+Z_95 = 1.959963984540054
+
+
+def evaluate_folder(bundle: Path | str | Runtime, folder: Path | str) -> dict[str, Any]:
+    """Return {"n", "scores", "accuracy_low", "accuracy_high", "per_class", "confusion", "skipped"} of FOLDER/CLASS/IMAGE.
+
+    The interval is Wilson's at 95 %; `confusion` counts [true][predicted] in the order of the bundle's classes; `skipped` lists
+    (path, reason) of images that cannot be read. Raises UserError for a class the bundle does not know, or no image at all.
+    """
+    from trainables.metrics import evaluate_probabilities
+
+    runtime = bundle if isinstance(bundle, Runtime) else open_runtime(bundle)
+    labelled = labelled_images(Path(folder), runtime.classes)
+    rows = predict_images(runtime, [path for path, _ in labelled])
+    read = [(row, label) for row, (_, label) in zip(rows, labelled, strict=True) if not row["error"]]
+    if not read:
+        raise UserError(f"{folder}: none of its {len(rows)} images can be read; the first: {rows[0]['error']}")
+    probabilities = np.array([[row["probabilities"][name] for name in runtime.classes] for row, _ in read])
+    targets = np.array([label for _, label in read])
+    scores = evaluate_probabilities(probabilities, targets)
+    confusion = np.zeros((len(runtime.classes), len(runtime.classes)), dtype=np.int64)
+    np.add.at(confusion, (targets, probabilities.argmax(axis=1)), 1)
+    low, high = wilson(int(np.trace(confusion)), len(read))
+    return {
+        "n": len(read),
+        "scores": scores,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "per_class": _per_class(confusion, runtime.classes),
+        "confusion": confusion.tolist(),
+        "skipped": [(row["path"], row["error"]) for row in rows if row["error"]],
+    }
+
+
+def labelled_images(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """Return (image, class index) of every image under FOLDER/CLASS; raises UserError naming what does not fit."""
+    if not classes:
+        raise UserError("this bundle predicts values, not classes: `evaluate` needs a classification bundle")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected one subfolder a class: {', '.join(classes[:10])}")
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    unknown = [p.name for p in found if p.name not in classes]
+    if unknown:
+        raise UserError(f"{folder}: subfolders {', '.join(unknown[:10])} are not among its classes: {', '.join(classes[:10])}")
+    images = [
+        (path, classes.index(place.name))
+        for place in found
+        if any(is_image(p.relative_to(place)) for p in place.rglob("*"))
+        for path in find_images([place])
+    ]
+    if not images:
+        raise UserError(f"{folder}: no image in it; expected one subfolder a class: {', '.join(classes[:10])}")
+    return images
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a proportion (Wilson 1927)."""
+    share, z2 = hits / n, Z_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _per_class(confusion: np.ndarray[Any, Any], classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Return images, recall and precision of each class (0 where nothing was asked or answered)."""
+    asked, answered, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
+    return {
+        name: {
+            "images": float(asked[i]),
+            "recall": float(right[i] / max(1, asked[i])),
+            "precision": float(right[i] / max(1, answered[i])),
+        }
+        for i, name in enumerate(classes)
+    }
