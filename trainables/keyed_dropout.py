@@ -39,7 +39,7 @@ class KeyedDropout(nn.Module):
         if not self.training or self.off:
             return x
         slots = len(self.p)
-        spread = x.unflatten(1, (slots, -1))
+        spread = torch.unflatten(x, 1, (slots, -1))
         shape = {"element": spread.shape[2:], "channel": spread.shape[2:3], "row": spread.shape[2:2]}[self.kind]
         count = x.shape[0] * shape.numel()
         draws = uniform(self.keys.unsqueeze(1), torch.arange(count, device=x.device)).squeeze(-1)

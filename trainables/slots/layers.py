@@ -106,7 +106,7 @@ class SlotLinear(nn.Module):
         assert self.weight is not None
         if x.dim() != 2:
             raise NotPackable(f"Linear on a tensor of {x.dim()} dimensions")
-        spread = x.unflatten(1, (self.slots, -1)).transpose(0, 1)
+        spread = torch.unflatten(x, 1, (self.slots, -1)).transpose(0, 1)
         weight = self.weight.transpose(1, 2)
         out = torch.bmm(spread, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), spread, weight)
         return out.transpose(0, 1).flatten(1)
@@ -121,8 +121,8 @@ class SlotPadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, K*C, H, W] -> [N, K*D, H', W']."""
-        out: Tensor = self.solo(x.unflatten(1, (self.slots, -1)).flatten(0, 1))
-        return out.unflatten(0, (-1, self.slots)).flatten(1, 2)
+        out: Tensor = self.solo(torch.unflatten(x, 1, (self.slots, -1)).flatten(0, 1))
+        return torch.unflatten(out, 0, (-1, self.slots)).flatten(1, 2)
 
 
 def slot_dropout(solos: Sequence[KeyedDropout]) -> KeyedDropout:

@@ -121,13 +121,13 @@ class SlotOptimizer:
         scale = _spread((1 - beta2**self.steps).sqrt(), parameter)
         parameter.sub_(size * mean / (square.sqrt() / scale + EPS))
 
-    def read(self, slot: int) -> dict[str, Any]:
+    def read(self, slot: int) -> dict[int, dict[str, Tensor]]:
         """Return a slot's state as the solo optimiser's `state_dict()["state"]`."""
         steps = self.steps[slot].to("cpu", torch.float32)
         found: dict[int, dict[str, Tensor]] = {}
         for name, buffers in self.state.items():
-            entry = {key: buffer[slot].detach().clone() for key, buffer in buffers.items()}
-            found[self.rules[name].index] = entry if self.family == "sgd" else {"step": steps.clone(), **entry}
+            entry = {} if self.family == "sgd" else {"step": steps.clone()}
+            found[self.rules[name].index] = entry | {key: buffer[slot].detach().clone() for key, buffer in buffers.items()}
         return found if float(steps) else {}
 
     @torch.no_grad()

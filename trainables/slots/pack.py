@@ -69,4 +69,4 @@ def spread_images(images: Tensor) -> Tensor:
 
 def gather_outputs(outputs: Tensor, slots: int) -> Tensor:
     """Turn packed outputs [N, K*D] into one block a slot, [K, N, D]."""
-    return outputs.unflatten(1, (slots, -1)).transpose(0, 1)
+    return torch.unflatten(outputs, 1, (slots, -1)).transpose(0, 1)

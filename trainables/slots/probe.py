@@ -40,7 +40,7 @@ def probe(model: nn.Module, *, image_shape: tuple[int, int, int], seed: int = 0)
         expected = [_run(solo, image, slot) for slot, (solo, image) in enumerate(zip(solos, images, strict=True))]
         set_keys(packed, torch.tensor([0, 1]), 0)
         outputs = gather_outputs(packed(spread_images(images)), 2)
-        outputs.square().sum().backward()
+        outputs.square().sum().backward()  # type: ignore[no-untyped-call]
     except NotPackable as error:
         return Verdict(False, str(error))
     except (RuntimeError, IndexError, TypeError, AttributeError) as error:
