@@ -34,7 +34,11 @@ def softmax(logits_NC: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def apply_temperature(probs_NC: Floats, temperature: float) -> NDArray[np.float32]:
-    """softmax(log p / T), [N, C]."""
+    """softmax(log p / T), [N, C]; at T = 1 the rows are only made to sum to one."""
+    if temperature == 1.0:
+        scaled_NC = probs_NC.astype(np.float32)
+        scaled_NC /= scaled_NC.sum(axis=1, keepdims=True)
+        return scaled_NC
     powers_NC = log_probs(probs_NC)
     powers_NC *= np.float32(1.0 / temperature)
     np.exp(powers_NC, out=powers_NC)

@@ -49,7 +49,7 @@ def cross_fitted(
         held_out_members = pool.members.take_rows(held_out)
         for name, procedure in procedures.items():
             ensemble = procedure(fitted_on)
-            predicted[name][held_out] = ensemble.combine([held_out_members.read(m) for m in ensemble.members])
+            predicted[name][held_out] = ensemble.combine(held_out_members.read(m) for m in ensemble.members)
     return predicted
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sized
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -56,26 +56,23 @@ class Ensemble:
     head: LinearHead | None = None
     """Takes the vote's place when the automatic choice was stacking."""
     cross_fit: CrossFit | None = None
-    notices: tuple[str, ...] = field(default=())
+    notices: tuple[str, ...] = ()
 
-    def combine(self, probs_KNC: Floats | Sequence[Floats]) -> NDArray[np.float32]:
+    def combine(self, probs: Iterable[Floats]) -> NDArray[np.float32]:
         """One prediction [N, C] from the chosen members' raw predictions, in the order of `member_ids`.
 
         Regression: the weighted mean. Classification: each member's temperature, then the vote with the weights
         (soft: weighted mean; log: normalised geometric mean; hard: shares of votes), then the pooled temperature.
+        An iterable is taken one member at a time, so that a pool of thousands can be averaged.
         """
-        if len(probs_KNC) != len(self.member_ids):
-            raise ValueError(f"the ensemble has {len(self.member_ids)} members; predictions of {len(probs_KNC)} came")
+        if isinstance(probs, Sized) and len(probs) != len(self.member_ids):
+            raise ValueError(f"the ensemble has {len(self.member_ids)} members; predictions of {len(probs)} came")
         weights_K = np.array(self.weights)
         if self.metric in REGRESSION:
-            return soft(np.stack(list(probs_KNC)), weights_K)
-        calibrated = [
-            apply_temperature(probs, temperature) if temperature != 1.0 else np.asarray(probs, dtype=np.float32)
-            for probs, temperature in zip(probs_KNC, self.temperatures, strict=True)
-        ]
-        stacked_KNC = np.stack(calibrated)
-        pooled_NC = self.head.combine(stacked_KNC) if self.head else VOTINGS[self.voting](stacked_KNC, weights_K)
-        return pooled_NC if self.temperature == 1.0 else apply_temperature(pooled_NC, self.temperature)
+            return soft(probs, weights_K)
+        calibrated = (apply_temperature(p, t) for p, t in zip(probs, self.temperatures, strict=True))
+        pooled_NC = self.head.combine(np.stack(list(calibrated))) if self.head else VOTINGS[self.voting](calibrated, weights_K)
+        return apply_temperature(pooled_NC, self.temperature)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the same ensemble back."""

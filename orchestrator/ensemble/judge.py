@@ -93,7 +93,7 @@ def judge(
     usable = {name: e for name, e in candidates.items() if all(member in predictions for member in e.member_ids)}
     if reference not in usable:
         raise ValueError(f"the predictions of {reference!r} ({controls[reference].member_ids}) are missing")
-    combined = {name: e.combine([predictions[m] for m in e.member_ids]) for name, e in usable.items()}
+    combined = {name: e.combine(predictions[m] for m in e.member_ids) for name, e in usable.items()}
     sizes = {name: len(e.member_ids) for name, e in usable.items()}
     for name, probs_NC in (extra or {}).items():
         combined[name], sizes[name] = np.asarray(probs_NC, dtype=np.float32), 1

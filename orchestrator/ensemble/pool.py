@@ -87,12 +87,7 @@ def scan(members: Members, labels_N: Labels, *, metric: str, calibrate: bool, se
 
 
 def _calibrated(raw_NC: NDArray[np.float32], temperature: float, *, regression: bool) -> NDArray[np.float32]:
-    if regression:
-        return raw_NC
-    if temperature == 1.0:
-        raw_NC /= raw_NC.sum(axis=1, keepdims=True)
-        return raw_NC
-    return apply_temperature(raw_NC, temperature)
+    return raw_NC if regression else apply_temperature(raw_NC, temperature)
 
 
 def _fit_rows(n_rows: int, seed: int) -> NDArray[np.int64]:

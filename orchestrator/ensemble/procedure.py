@@ -73,7 +73,7 @@ def weighted(
         return replace(drafted, temperature=selection.temperature)
     if not calibrate or len(chosen) == 1 and voting != "hard":
         return drafted
-    pooled_NC = drafted.combine([pool.members.read(m) for m in chosen])
+    pooled_NC = drafted.combine(pool.members.read(m) for m in chosen)
     return replace(drafted, temperature=fit_temperature(pooled_NC, pool.labels_N))
 
 

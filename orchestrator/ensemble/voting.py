@@ -1,8 +1,11 @@
-"""Ways to make one prediction out of several: hard, soft (weighted), logarithmic, and the mean for regression."""
+"""Ways to make one prediction out of several: hard, soft (weighted), logarithmic, and the mean for regression.
+
+Members [N, C] come as an array [M, N, C] or as any iterable; with weights given, one is held at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,34 +18,33 @@ TIE_SHARE = 1e-4
 """How much of a hard vote is the mean probability: enough to break ties, too little to overturn a vote."""
 
 
-def soft(probs_MNC: Floats, weights_M: Floats | None = None) -> NDArray[np.float32]:
+def soft(probs: Iterable[Floats], weights: Floats | None = None) -> NDArray[np.float32]:
     """Weighted mean of the probabilities, [N, C]; of the predictions for regression, [N, 1]."""
-    return _weighted_sum(probs_MNC, _normalised(weights_M, len(probs_MNC))).astype(np.float32)
+    return _sum((weight * probs_NC for probs_NC, weight in _weighted(probs, weights))).astype(np.float32)
 
 
-def logarithmic(probs_MNC: Floats, weights_M: Floats | None = None) -> NDArray[np.float32]:
+def logarithmic(probs: Iterable[Floats], weights: Floats | None = None) -> NDArray[np.float32]:
     """Logarithmic pool: the normalised weighted geometric mean of the probabilities, [N, C]."""
-    weights = _normalised(weights_M, len(probs_MNC))
-    logits_NC = np.zeros(probs_MNC[0].shape)
-    for probs_NC, weight in zip(probs_MNC, weights, strict=True):
-        logits_NC += weight * np.log(np.maximum(probs_NC, PROB_FLOOR))
+    logits_NC = _sum(weight * np.log(np.maximum(probs_NC, PROB_FLOOR)) for probs_NC, weight in _weighted(probs, weights))
     return softmax(logits_NC).astype(np.float32)
 
 
-def hard(probs_MNC: Floats, weights_M: Floats | None = None) -> NDArray[np.float32]:
+def hard(probs: Iterable[Floats], weights: Floats | None = None) -> NDArray[np.float32]:
     """Shares of the (weighted) votes, [N, C]; a tie goes to the class with the greater mean probability.
 
     The mean probability enters with a share of `TIE_SHARE`, so that the arg max of what is returned is the winner.
     """
-    weights = _normalised(weights_M, len(probs_MNC))
-    votes_NC = TIE_SHARE * _weighted_sum(probs_MNC, weights)
-    rows_N = np.arange(votes_NC.shape[0])
-    for probs_NC, weight in zip(probs_MNC, weights, strict=True):
-        votes_NC[rows_N, probs_NC.argmax(axis=1)] += weight
+    votes_NC = _sum(weight * _ballot(probs_NC) for probs_NC, weight in _weighted(probs, weights))
     return (votes_NC / (1.0 + TIE_SHARE)).astype(np.float32)
 
 
-VOTINGS: dict[str, Callable[[Floats, Floats | None], NDArray[np.float32]]] = {
+def _ballot(probs_NC: Floats) -> NDArray[np.float64]:
+    ballot_NC = TIE_SHARE * probs_NC.astype(np.float64)
+    ballot_NC[np.arange(len(probs_NC)), probs_NC.argmax(axis=1)] += 1.0
+    return ballot_NC
+
+
+VOTINGS: dict[str, Callable[[Iterable[Floats], Floats | None], NDArray[np.float32]]] = {
     "soft": soft,
     "hard": hard,
     "log": logarithmic,
@@ -65,16 +67,19 @@ def independent_majority_error(n_members: int, error: float) -> float:
     return float(bdtrc(n_members // 2, n_members, error))
 
 
-def _normalised(weights_M: Floats | None, n_members: int) -> NDArray[np.float64]:
-    weights = np.ones(n_members) if weights_M is None else np.asarray(weights_M, dtype=np.float64)
-    if weights.shape != (n_members,) or weights.min() < 0 or weights.sum() <= 0:
-        raise ValueError(f"weights must be {n_members} numbers >= 0 with a positive sum; got {weights.tolist()}")
-    shares: NDArray[np.float64] = weights / weights.sum()
-    return shares
+def _weighted(probs: Iterable[Floats], weights: Floats | None) -> Iterator[tuple[Floats, float]]:
+    """Members with their share of the weights; with weights given, members are taken one at a time."""
+    if weights is None:
+        probs = list(probs)
+        weights = np.ones(len(probs))
+    if weights.ndim != 1 or len(weights) == 0 or weights.min() < 0 or weights.sum() <= 0:
+        raise ValueError(f"weights must be numbers >= 0 with a positive sum; got {weights.tolist()}")
+    return zip(probs, (weights / weights.sum()).tolist(), strict=True)
 
 
-def _weighted_sum(probs_MNC: Floats, weights_M: NDArray[np.float64]) -> NDArray[np.float64]:
-    total_NC = np.zeros(probs_MNC[0].shape)
-    for probs_NC, weight in zip(probs_MNC, weights_M, strict=True):
-        total_NC += weight * probs_NC
+def _sum(terms_NC: Iterable[Floats]) -> NDArray[np.float64]:
+    iterator = iter(terms_NC)
+    total_NC = next(iterator).astype(np.float64)
+    for term_NC in iterator:
+        total_NC += term_NC
     return total_NC
