@@ -5,17 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.config import TrainConfig
-from trainables.models import torchvision_models
+from trainables.models import timm_models, torchvision_models
 from trainables.models.cifar_resnet import cifar_resnet
 from trainables.models.cnn import cnn_a, cnn_b, cnn_c
-from trainables.models.stages import Stage, stages
+from trainables.models.freezing import apply_depth, recalibrate_bn
+from trainables.models.pipeline import InputPipeline, input_pipeline
+from trainables.models.stages import Stage, first_layer, stages
+from trainables.models.weights import is_file, load_strict, read_weights
 
-__all__ = ["MODELS", "Stage", "build_model", "stages"]
+__all__ = ["MODELS", "InputPipeline", "Stage", "apply_depth", "build_model", "input_pipeline", "recalibrate_bn", "stages"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn_a": cnn_a,
@@ -31,15 +35,44 @@ def build_model(config: TrainConfig, *, outputs: int, channels: int, image_size:
 
     Args:
         outputs: Width of the head.
-        channels: Of the images the net is given.
+        channels: Of the images. Colour weights make a colour net, also for grey images (see `trainables.models.pipeline`).
         image_size: Side of those images (0: `config.image_size`); the small CNNs' heads and transformers depend on it.
 
     Raises:
-        ValueError: Unknown name (with the nearest ones), or a shape the family cannot take.
+        ValueError: Unknown name (with the nearest ones), a shape the family cannot take, or weights that do not fit.
     """
-    builder = _builder(config.model)
+    builder = partial(_builder(config.model), config, outputs=outputs, image_size=image_size or config.image_size)
     with seeded(config.seed):
-        return builder(config, outputs=outputs, channels=channels, image_size=image_size or config.image_size)
+        model = builder(channels=channels)
+    if config.weights == "none":
+        return model
+    given = _pretrained(config)
+    expected = _channels_of(model, given, channels)
+    if expected != channels:
+        with seeded(config.seed):
+            model = builder(channels=expected)
+    load_strict(model, given, source=config.weights)
+    return model
+
+
+def _pretrained(config: TrainConfig) -> dict[str, Tensor]:
+    if is_file(config.weights):
+        return read_weights(config.weights)
+    if config.model.startswith(timm_models.PREFIX) and config.weights == "default":
+        return timm_models.published_weights(config.model)
+    if config.model in torchvision_models.NAMES:
+        return torchvision_models.published_weights(config)
+    known = "none, default" if config.model.startswith(timm_models.PREFIX) else "none"
+    raise ValueError(f"train.weights: got {config.weights!r}, allowed for {config.model}: {known}, or a .pth/.safetensors file")
+
+
+def _channels_of(model: nn.Module, given: dict[str, Tensor], channels: int) -> int:
+    """Return the channels that the weights' first layer takes: grey images are repeated for a colour one, never the reverse."""
+    first = given.get(f"{first_layer(model)}.weight")
+    expected = channels if first is None else first.shape[1]
+    if expected < channels:
+        raise ValueError(f"train.weights: the first layer takes {expected} channel, the images have {channels}")
+    return expected
 
 
 @contextmanager
@@ -55,6 +88,8 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         return MODELS[name]
     if name in torchvision_models.NAMES:
         return torchvision_models.build
+    if name.startswith(timm_models.PREFIX):
+        return timm_models.build
     near = difflib.get_close_matches(name, [*MODELS, *torchvision_models.NAMES], n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"own nets: {', '.join(MODELS)}"
     raise ValueError(f'train.model: got {name!r}, allowed: {", ".join(MODELS)}, a torchvision name or "timm:NAME"; {hint}')

@@ -56,6 +56,12 @@ def last_layer(model: nn.Module) -> str:
     return names[-1]
 
 
+def first_layer(model: nn.Module) -> str:
+    """Return the path of the first convolution."""
+    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    return names[0]
+
+
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
     """Put `module` in the place that the dotted `path` names."""
     parent, _, name = path.rpartition(".")
@@ -120,8 +126,3 @@ def _with_loose(model: nn.Module, found: list[Stage]) -> list[Stage]:
     held = {id(parameter) for stage in found for parameter in stage.parameters()}
     loose = tuple(parameter for parameter in model.parameters() if id(parameter) not in held)
     return [Stage(found[0].name, found[0].modules, loose), *found[1:]]
-
-
-def head_modules(model: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the modules of the head stage."""
-    return stages(model)[-1].modules

@@ -9,21 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 import torchvision.models as tv
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from trainables.config import TrainConfig
-from trainables.models.stages import head_modules, last_layer, replace_module
+from trainables.models.stages import first_layer, last_layer, replace_module, stages
+from trainables.models.weights import is_file
 
 NAMES: tuple[str, ...] = tuple(tv.list_models(module=tv))
 FIXED_SIZE: tuple[str, ...] = ("vit_", "maxvit_")
 """Families built for one image side, which their weights do not leave."""
+_HALVES = ("googlenet", "inception_v3")
+"""Their published weights were trained on images scaled to [-1, 1] (torchvision's `transform_input`)."""
 
 
 def build(config: TrainConfig, *, outputs: int, channels: int, image_size: int) -> nn.Module:
     """Build the net that `config.model` names with fresh weights; `image_size` matters to fixed-size families alone."""
     options: dict[str, Any] = {}
-    if config.model in ("googlenet", "inception_v3"):
+    if config.model in _HALVES:
         options = {"aux_logits": False, "init_weights": config.weights == "none"}
     elif image_size and config.model.startswith("vit_"):
         options = {"image_size": image_size}
@@ -40,12 +43,6 @@ def build(config: TrainConfig, *, outputs: int, channels: int, image_size: int) 
     return model
 
 
-def first_layer(model: nn.Module) -> str:
-    """Return the path of the first convolution."""
-    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    return names[0]
-
-
 def _fit_first_layer(model: nn.Module, channels: int) -> None:
     path = first_layer(model)
     old = model.get_submodule(path)
@@ -58,7 +55,7 @@ def _fit_first_layer(model: nn.Module, channels: int) -> None:
 
 def set_head_dropout(model: nn.Module, p: float) -> None:
     """Set p of the classifier's dropouts, or put one before its last layer if it has none."""
-    found = [m for head in head_modules(model) for m in head.modules() if isinstance(m, nn.Dropout)]
+    found = [m for head in stages(model)[-1].modules for m in head.modules() if isinstance(m, nn.Dropout)]
     for dropout in found:
         dropout.p = p
     if not found:
@@ -71,3 +68,47 @@ def set_drop_path(model: nn.Module, p: float) -> None:
     branches = [m for m in model.modules() if isinstance(m, StochasticDepth)]
     for i, branch in enumerate(branches):
         branch.p = p * i / max(1, len(branches) - 1)
+
+
+def published_weights(config: TrainConfig) -> dict[str, Tensor]:
+    """Return the weights that torchvision publishes under the enum name in `config.weights` (downloaded, or from its cache)."""
+    model: nn.Module = tv.get_model(config.model, weights=_entry(config), progress=False)
+    return model.state_dict()
+
+
+def pipeline_facts(config: TrainConfig) -> dict[str, Any]:
+    """Return image size, crop ratio, mean, std and interpolation that belong to the weights.
+
+    A file is taken for weights of the architecture's first published entry: IMAGENET1K_V1 wherever there is one.
+    """
+    preset: Any = _entry(config).transforms()
+    (size,), (resized,) = preset.crop_size, preset.resize_size
+    halves = config.model in _HALVES
+    return {
+        "image_size": size,
+        "crop_ratio": size / resized,
+        "mean": (0.5, 0.5, 0.5) if halves else tuple(preset.mean),
+        "std": (0.5, 0.5, 0.5) if halves else tuple(preset.std),
+        "interpolation": preset.interpolation.value,
+    }
+
+
+def smallest_size(model: str) -> int:
+    """Return the smallest image side the architecture takes."""
+    return int(max(tv.get_model_weights(model).DEFAULT.meta["min_size"]))
+
+
+def _entry(config: TrainConfig) -> Any:
+    """Return the member of the architecture's weights enum that the `weights` knob means."""
+    entries = tv.get_model_weights(config.model)
+    if is_file(config.weights):
+        return next(iter(entries))
+    name = config.weights.rpartition(".")[2]
+    if name == "default":
+        return entries.DEFAULT
+    if name not in entries.__members__:
+        raise ValueError(
+            f"train.weights: got {config.weights!r} for {config.model}, "
+            f"allowed: none, default, {', '.join(entries.__members__)}, or a .pth/.safetensors file"
+        )
+    return entries[name]
