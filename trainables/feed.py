@@ -1,0 +1,57 @@
+"""Which rows an epoch sees, in which order, and how their pixels reach the device: batches are indices into the store."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.randomness import key, permutation, uniform
+
+RESIDENT_SHARE = 0.25
+"""Images live on a CUDA device when they take at most this share of its free memory."""
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Return how many steps an epoch takes: batches of at most `batch_size` whose sizes differ by at most one."""
+    return max(1, math.ceil(rows / batch_size))
+
+
+def shuffled(count: int, *, seed: int, epoch: int) -> Tensor:
+    """Return a permutation [count] that depends on (seed, epoch) alone."""
+    return permutation(seed, "order", epoch, count)
+
+
+def balanced(targets: NDArray[np.int64], *, seed: int, epoch: int) -> Tensor:
+    """Return positions [N] drawn with replacement so that each class that occurs is equally likely at every draw."""
+    order = np.argsort(targets, kind="stable")
+    _, starts, counts = np.unique(targets[order], return_index=True, return_counts=True)
+    draws = uniform(key(seed, "sampler", epoch), torch.arange(len(targets)), 2).numpy()
+    chosen = (draws[:, 0] * len(starts)).astype(np.int64)
+    within = (draws[:, 1] * counts[chosen]).astype(np.int64)
+    return torch.from_numpy(order[starts[chosen] + within])
+
+
+class ImageFeed:
+    """Gathers uint8 images [N, H, W, C] by row: from the device's memory where they fit there, else from the host's."""
+
+    def __init__(self, images: NDArray[np.uint8], device: torch.device) -> None:
+        self.images, self.device = images, device
+        self.resident: Tensor | None = None
+        if device.type == "cuda" and images.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self.resident = torch.from_numpy(np.array(images)).to(device)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows' images as uint8 [B, H, W, C] on the device."""
+        if self.resident is not None:
+            return self.resident[rows.to(self.device)]
+        found = torch.from_numpy(np.ascontiguousarray(self.images[rows.numpy()]))
+        if self.device.type == "cuda":
+            return found.pin_memory().to(self.device, non_blocking=True)
+        return found.to(self.device)

@@ -1,0 +1,101 @@
+"""The device a run uses and its numerics: choice, precision, threads, seeded scopes and peak memory."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.config import TrainConfig
+from trainables.randomness import key
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str, precision: str = "fp32") -> torch.device:
+    """Return the torch device of "auto", "cpu", "cuda" or "mps"; raises ValueError when this machine has not got it."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in present.items() if there)
+        if name == "mps" and precision == "fp64":
+            name = "cpu"
+    if not present[name]:
+        allowed = ", ".join(["auto", *(kind for kind, there in present.items() if there)])
+        raise ValueError(f"train.device: got {name!r}, which this machine has not got; allowed here: {allowed}")
+    if name == "mps" and precision == "fp64":
+        raise ValueError("train.precision: got 'fp64' on mps, which has no float64; allowed: fp32, bf16, fp16")
+    return torch.device(name)
+
+
+def parameter_dtype(precision: str) -> torch.dtype:
+    """Return the dtype in which weights are held: float64 for "fp64", else float32."""
+    return torch.float64 if precision == "fp64" else torch.float32
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which the forward pass runs: autocast for "bf16" and "fp16", else nothing."""
+    if precision not in _AUTOCAST:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Return the gradient scaler: active for "fp16", whose small gradients would vanish, else passing through."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def place(model: torch.nn.Module, config: TrainConfig, device: torch.device) -> torch.nn.Module:
+    """Move a model to its device, dtype and memory layout, in place."""
+    model.to(device=device, dtype=parameter_dtype(config.precision))
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+@contextlib.contextmanager
+def seeded(seed: int | Tensor, stream: str, *words: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's generators from (seed, stream, words) inside the block and put them back as they were after it."""
+    number = int(key(seed, stream, *words)) & (2**63 - 1)
+    accelerator = None if device is None or device.type == "cpu" else device
+    forked = [] if accelerator is None else [accelerator.index or 0]
+    with torch.random.fork_rng(devices=forked, device_type="cuda" if accelerator is None else accelerator.type):
+        torch.default_generator.manual_seed(number)
+        if accelerator is not None:
+            torch.get_device_module(accelerator.type).manual_seed(number)
+        yield
+
+
+def to_cpu(value: Any) -> Any:
+    """Return a copy of nested dicts, lists and tuples with every tensor on the CPU and in memory of its own."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {name: to_cpu(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(to_cpu(inner) for inner in value)
+    return value
+
+
+def limit_threads(threads: int) -> int:
+    """Let torch use this many CPU threads in this process (0: leave it); returns how many it uses."""
+    if threads > 0:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the largest memory this process has used so far: the device's allocations on CUDA, resident memory elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def device_name(device: torch.device) -> str:
+    """Return a short name for records: "cpu", "mps", or the CUDA card's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
