@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+REGRESSION_METRICS = ("rmse", "mae", "r2")
 _SECTION = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -114,6 +115,29 @@ class Experiment(BaseModel):
     tracking: TrackingSection = Field(default_factory=lambda: TrackingSection())
     export: ExportSection = Field(default_factory=lambda: ExportSection())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _regression_metrics(cls, values: Any) -> Any:
+        """Let a regression's unset metrics default to rmse."""
+        if not isinstance(values, dict) or _get(values, "data", "task") != "regression":
+            return values
+        return values | {
+            name: {"metric": "rmse", **values.get(name, {})}
+            for name in ("search", "ensemble")
+            if isinstance(values.get(name, {}), dict)
+        }
+
+    @model_validator(mode="after")
+    def _metric_fits_the_task(self) -> Experiment:
+        regression = self.data.task == "regression"
+        for section, metric in (("search", self.search.metric), ("ensemble", self.ensemble.metric)):
+            if metric != "loss" and (metric in REGRESSION_METRICS) != regression:
+                allowed = (
+                    ", ".join(REGRESSION_METRICS) if regression else "accuracy, log_loss, balanced_accuracy, macro_f1, brier"
+                )
+                raise ValueError(f"{section}.metric: got {metric!r} with data.task {self.data.task!r}, allowed: {allowed}")
+        return self
+
     @property
     def run_path(self) -> Path:
         """Return the run folder."""
@@ -128,3 +152,8 @@ class Experiment(BaseModel):
     def model_name(self) -> str:
         """Return the registered model's name."""
         return self.export.model_name or self.name
+
+
+def _get(values: dict[str, Any], section: str, key: str) -> Any:
+    found = values.get(section)
+    return found.get(key) if isinstance(found, dict) else getattr(found, key, None)

@@ -17,7 +17,9 @@ def run_baseline(context: Context) -> MemberRecord:
     spec = TrialSpec(trial_id=BASELINE_ID, config=baseline_config(context.experiment), kind="baseline")
     (record,) = run_specs(context.experiment, context.workspace, context.tracker, [spec])
     if not record.usable:
-        raise RunFailed(f"baseline: {record.status} ({record.error or record.stop_reason}); see {context.workspace.member(BASELINE_ID)}")
+        raise RunFailed(
+            f"baseline: {record.status} ({record.error or record.stop_reason}); see {context.workspace.member(BASELINE_ID)}"
+        )
     metric = context.experiment.search.metric
     context.say(f"baseline: val {metric} {record.score(metric):.4f} after {record.epochs_run} epochs ({record.seconds:.0f} s)")
     return record

@@ -18,7 +18,12 @@ def run_search_stage(context: Context, *, resume: bool = False, extra_trials: in
     for record in failed:
         context.say(f"trial {record.trial_id} failed: {record.error or record.stop_reason}")
     if not best_first:
-        raise RunFailed(f"search: none of {len(records)} trials has a finished epoch; reasons stand in {context.workspace.members}")
+        raise RunFailed(
+            f"search: none of {len(records)} trials has a finished epoch; reasons stand in {context.workspace.members}"
+        )
     best = best_first[0]
-    context.say(f"search: {len(best_first)} of {len(records)} trials usable; best {best.trial_id}, val {metric} {best.score(metric):.4f}")
+    context.say(
+        f"search: {len(best_first)} of {len(records)} trials usable; "
+        f"best {best.trial_id}, val {metric} {best.score(metric):.4f}"
+    )
     return records

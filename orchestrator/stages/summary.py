@@ -1,0 +1,63 @@
+"""The end of a run in a few lines: the table of ensemble and controls, and the next three commands to type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.store.workspace import Workspace, read_json
+
+SHOWN = ("baseline", "best single", "seed ensemble", "uniform top-k", "greedy", "ensemble")
+
+
+def summary(workspace: Workspace) -> dict[str, Any]:
+    """Return verdict and table of a run as one JSON-ready object."""
+    found = read_json(workspace.ensemble)
+    return {
+        "version": 1,
+        "run": str(workspace.root),
+        "bundle": str(workspace.bundle),
+        "report": str(workspace.report_page),
+        "judgement": found["judgement"],
+        "members": found["ensemble"]["members"],
+    }
+
+
+def print_summary(workspace: Workspace, source: Path | None) -> None:
+    """Print the table and the next commands on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = read_json(workspace.ensemble)
+    judged, method = found["judgement"], found["ensemble"]["method"]
+    regression = "rmse" in judged["rows"][0]
+    columns = ("rmse", "mae", "r2") if regression else ("accuracy", "log_loss", "ece")
+    table = Table(title=f"{judged['split']} split, n = {judged['n']}", title_justify="left")
+    for name in ("", "members", *columns, f"{judged['verdict']['metric']} - best single"):
+        table.add_column(name, justify="left" if not name else "right")
+    rows = {row["name"]: row for row in judged["rows"]}
+    for name in (name for name in SHOWN if name in rows):
+        row = rows[name]
+        shown = f"{method} ensemble" if name == "ensemble" else name
+        table.add_row(shown, str(row["members"]), *(_cell(row, column) for column in columns), _difference(row))
+    console = Console(width=110, highlight=False)
+    console.print(table)
+    console.print(judged["verdict"]["text"])
+    run = source if source is not None else workspace.root
+    console.print(
+        f"\nnext:\n  orchestrate ui {run}                        browse every score in MLflow\n"
+        f"  orchestrate predict {workspace.bundle} IMAGE...   classify an image\n"
+        "  orchestrate init folder:PATH                     an experiment file for your own images",
+        soft_wrap=True,
+    )
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    value = f"{row[column]:.4f}"
+    return f"{value} [{row['accuracy_low']:.4f}, {row['accuracy_high']:.4f}]" if column == "accuracy" else value
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row.get("delta") is None:
+        return ""
+    return f"{row['delta']:+.4f} [{row['delta_low']:+.4f}, {row['delta_high']:+.4f}]"
