@@ -1,0 +1,98 @@
+"""The optimiser's groups carry each stage's rate and no decay on norms and biases; every knob reaches torch's optimiser."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.config import TrainConfig
+from trainables.models import apply_depth, build_model, stages
+from trainables.optim import build_optimizer, clip_gradients, parameter_groups, set_lr
+
+
+def _config(**knobs: object) -> TrainConfig:
+    return TrainConfig.from_dict({"model": "cifar_resnet", "depth": 8, "width": 4, "weight_decay": 0.1, "lr": 0.01, **knobs})
+
+
+def _net(config: TrainConfig) -> nn.Module:
+    return build_model(config, outputs=3, channels=3)
+
+
+def test_norms_and_biases_have_no_decay_and_nothing_is_left_out_or_doubled() -> None:
+    config = _config()
+    net = _net(config)
+    groups = parameter_groups(net, config)
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(decay) == len(list(net.parameters()))
+    for module in net.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            exempt = name == "bias" or isinstance(module, nn.BatchNorm2d)
+            assert decay[id(parameter)] == (0.0 if exempt else 0.1)
+
+
+def test_a_stages_rate_falls_with_the_stages_above_it() -> None:
+    config = _config(layer_decay=0.5)
+    net = _net(config)
+    scale = {id(p): g["lr_scale"] for g in parameter_groups(net, config) for p in g["params"]}
+    found = {stage.name: {scale[id(p)] for p in stage.parameters()} for stage in stages(net)}
+    assert found == {"stem": {0.0625}, "stage1": {0.125}, "stage2": {0.25}, "stage3": {0.5}, "head": {1.0}}
+
+
+def test_only_parameters_that_will_train_are_given() -> None:
+    config = _config(finetune_depth="last_1", gradual_epochs=3)
+    net = _net(config)
+    given = {id(p) for g in parameter_groups(net, config) for p in g["params"]}
+    assert given == {id(p) for stage in stages(net)[-2:] for p in stage.parameters()}
+
+
+def test_a_stage_still_frozen_is_skipped_even_by_weight_decay() -> None:
+    config = _config(finetune_depth="last_1", gradual_epochs=1)
+    net = _net(config)
+    optimizer = build_optimizer(net, config)
+    moved = {}
+    for epoch in (0, 1):
+        apply_depth(net, config, epoch)
+        before = copy.deepcopy(net.state_dict())
+        optimizer.zero_grad()
+        net(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+        optimizer.step()
+        after = net.state_dict()
+        moved[epoch] = {k.split(".")[0] for k, _ in net.named_parameters() if not torch.equal(after[k], before[k])}
+    assert moved == {0: {"head"}, 1: {"stage3", "head"}}
+
+
+def test_set_lr_honours_each_groups_scale() -> None:
+    config = _config(layer_decay=0.5)
+    optimizer = build_optimizer(_net(config), config)
+    set_lr(optimizer, config, 0.5)
+    assert {g["lr"] for g in optimizer.param_groups} == {0.005 * 0.5**k for k in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "family", "expected"),
+    [
+        ({"optimizer": "sgd", "momentum": 0.8}, torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
+        ({"optimizer": "sgd", "momentum": 0.8, "nesterov": False}, torch.optim.SGD, {"nesterov": False}),
+        ({"optimizer": "sgd", "momentum": 0.0}, torch.optim.SGD, {"momentum": 0.0, "nesterov": False}),
+        ({"optimizer": "adam", "momentum": 0.8, "beta2": 0.99}, torch.optim.Adam, {"betas": (0.8, 0.99)}),
+        ({"optimizer": "adamw", "lr": 0.5, "beta2": 0.9}, torch.optim.AdamW, {"betas": (0.9, 0.9), "lr": 0.5}),
+    ],
+)
+def test_the_family_and_its_numbers(knobs: dict[str, object], family: type, expected: dict[str, object]) -> None:
+    config = _config(**knobs)
+    optimizer = build_optimizer(_net(config), config)
+    assert type(optimizer) is family
+    for group in optimizer.param_groups:
+        assert {key: group[key] for key in expected} == expected
+
+
+def test_clipping_scales_to_the_norm_and_returns_the_norm_before() -> None:
+    parameters = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(3))]
+    for clip, after in ((0.0, 13.0), (20.0, 13.0), (6.5, 6.5)):
+        parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([12.0])
+        assert clip_gradients(parameters, clip).item() == pytest.approx(13.0)
+        norm = torch.cat([p.grad for p in parameters[:2] if p.grad is not None]).norm().item()
+        assert norm == pytest.approx(after, rel=1e-5)
