@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +20,15 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 ALIAS = "champion"
+DIGEST_TAG = "bundle_digest"
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 CODE = Path(__file__).with_name("pyfunc_code.py")
 REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 """What the registered model runs on, at the versions it was tested with here."""
+
+USE = """Input: a table with one column `image`, the bytes of an image file (PNG, JPEG, ...) a row; base64 text in JSON:
+`{"dataframe_split": {"columns": ["image"], "data": [["<base64>"]]}}` to `/invocations` of `mlflow models serve`.
+Output: `class`, `probability`, and `probabilities` in the order of the bundle's classes."""
 
 
 @dataclass(frozen=True)
@@ -51,49 +59,57 @@ def register(
     import mlflow
 
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    known = _find_version(client, name, opened.digest)
-    if known is None:
-        known = _log(opened, client, uri=uri, experiment=experiment, name=name, run_id=run_id, tags=tags or {})
-    client.set_registered_model_alias(name, alias, known.version)
+    with speaking_to(uri):
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        known = _find_version(client, name, opened.digest)
+        if known is None:
+            known = _log(opened, experiment=experiment, name=name, run_id=run_id, tags=tags or {})
+        client.update_model_version(name, known.version, description=USE)
+        client.set_model_version_tag(name, known.version, DIGEST_TAG, opened.digest)
+        client.set_registered_model_alias(name, alias, known.version)
     return known
 
 
-def _log(
-    bundle: Bundle, client: Any, *, uri: str, experiment: str, name: str, run_id: str, tags: Mapping[str, str]
-) -> Registered:
-    """Write a new version and mark it with the bundle's digest."""
+@contextlib.contextmanager
+def speaking_to(uri: str) -> Iterator[None]:
+    """Point MLflow's global client at `uri` inside the block, and leave it as it was found."""
     import mlflow
 
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    before = os.environ.get(URI_VARIABLE)
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
     try:
-        experiment_id = mlflow.set_experiment(experiment).experiment_id if not run_id else None
-        with mlflow.start_run(run_id=run_id or None, experiment_id=experiment_id, run_name=None if run_id else "export") as run:
-            info = mlflow.pyfunc.log_model(
-                name="ensemble",
-                python_model=str(CODE),
-                artifacts={"bundle": str(bundle.root)},
-                signature=signature(bundle),
-                input_example=input_example(bundle),
-                pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
-                registered_model_name=name,
-                metadata={"bundle_digest": bundle.digest},
-                tags={**tags, "bundle_digest": bundle.digest},
-            )
+        yield
     finally:
-        mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
+        mlflow.set_tracking_uri(None)
+        if before is not None:
+            os.environ[URI_VARIABLE] = before
+
+
+def _log(bundle: Bundle, *, experiment: str, name: str, run_id: str, tags: Mapping[str, str]) -> Registered:
+    """Write a new version into the run given, or into one named "export"."""
+    import mlflow
+
+    experiment_id = None if run_id else mlflow.set_experiment(experiment).experiment_id
+    with mlflow.start_run(run_id=run_id or None, experiment_id=experiment_id, run_name=None if run_id else "export") as run:
+        info = mlflow.pyfunc.log_model(
+            name="ensemble",
+            python_model=str(CODE),
+            artifacts={"bundle": str(bundle.root)},
+            signature=signature(bundle),
+            input_example=input_example(bundle),
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
+            registered_model_name=name,
+            metadata={DIGEST_TAG: bundle.digest},
+            tags=dict(tags),
+        )
     number = str(info.registered_model_version)
-    client.set_model_version_tag(name, number, "bundle_digest", bundle.digest)
     return Registered(name, number, f"models:/{name}/{number}", run.info.run_id)
 
 
 def _find_version(client: Any, name: str, digest: str) -> Registered | None:
     """Return the version that already holds this bundle, if there is one."""
     for found in client.search_model_versions(f"name = '{name}'"):
-        if found.tags.get("bundle_digest") == digest:
+        if found.tags.get(DIGEST_TAG) == digest:
             return Registered(name, str(found.version), f"models:/{name}/{found.version}", str(found.run_id))
     return None
 

@@ -79,7 +79,7 @@ def test_a_member_of_nan_is_named_and_the_old_bundle_stays(world: World, copy: P
 def test_a_graph_that_differs_is_not_written(world: World, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = json.loads((copy / "manifest.json").read_text())["digest"]
     content = (copy / "model.onnx").read_bytes()
-    monkeypatch.setattr(graph, "write_onnx", lambda module, path, *, image_shape: path.write_bytes(content))
+    monkeypatch.setattr(graph, "write_onnx", lambda _module, path, **_: path.write_bytes(content))
     swapped = {**world.ensemble, "temperature": 5.0}
     with pytest.raises(RunFailed, match="differs from the live models"):
         export_bundle(world.members, swapped, world.splits, copy, load=world.load)
@@ -89,7 +89,7 @@ def test_a_graph_that_differs_is_not_written(world: World, copy: Path, monkeypat
 
 def test_a_second_export_replaces_the_first(world: World, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = (copy / "model.onnx").read_bytes()
-    monkeypatch.setattr(graph, "write_onnx", lambda module, path, *, image_shape: path.write_bytes(content))
+    monkeypatch.setattr(graph, "write_onnx", lambda _module, path, **_: path.write_bytes(content))
     export_bundle(world.members, world.ensemble, world.splits, copy, load=world.load, scores={"test/accuracy": 0.75})
     assert open_bundle(copy).manifest["scores"] == {"test/accuracy": 0.75}
     assert [p.name for p in copy.parent.iterdir()] == ["copy"]
