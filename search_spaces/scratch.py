@@ -18,6 +18,7 @@ SCRATCH = Space(
         Int("depth", 8, 20, step=6, when=When("model", ("cifar_resnet",))),
         Float("drop_path", 0.0, 0.2, step=0.1, when=When("model", ("cifar_resnet",))),
         Float("dropout", 0.1, 0.6, when=When("model", ("cnn_c",))),
+        Float("dropout", 0.0, 0.3, when=When("model", ("cifar_resnet",))),
         Choice("augmentation", _SETS),
         Float("magnitude", 0.5, 1.5, when=When("augmentation", _SETS[1:])),
         Choice("mixup", (0.0, 0.2)),

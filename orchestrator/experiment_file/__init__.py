@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.config import Experiment
 from orchestrator.errors import ConfigError
-from orchestrator.experiment_file.document import Document, parse, parse_value
+from orchestrator.experiment_file.document import Document, parse, parse_value, read_text
 from orchestrator.experiment_file.meaning import meaning_problems
 from orchestrator.experiment_file.problems import model_problems, train_problems
+from orchestrator.experiment_file.space_file import read_space
+
+__all__ = ["DEFAULT", "load", "override", "read_space"]
 
 DEFAULT = Path(__file__).with_name("digits.yaml")
 """What runs where no file is given."""
@@ -25,7 +27,7 @@ def load(path: Path | str | None, overrides: Sequence[str] = (), *, check_paths:
 
     `check_paths=False` accepts folders and files that are not there (on another machine, not yet).
     """
-    document = parse(_read(DEFAULT), "built-in digits") if path is None else parse(_read(Path(path)), str(path))
+    document = parse(read_text(DEFAULT), "built-in digits") if path is None else parse(read_text(Path(path)), str(path))
     return _checked(document, overrides, check_paths)
 
 
@@ -36,21 +38,12 @@ def override(experiment: Experiment, overrides: Sequence[str], *, check_paths: b
     return _checked(Document("stored experiment", experiment.model_dump(mode="json")), overrides, check_paths)
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8"]) from error
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read ({error.strerror}); `orchestrate init DATA` writes one"]) from error
-
-
 def _checked(document: Document, overrides: Sequence[str], check_paths: bool) -> Experiment:
     problems = [problem for text in overrides for problem in _put_over(document, text)]
-    _fill_empty(document.values, Experiment)
+    _normalise(document.values, Experiment)
     problems += [p for section in ("train", "baseline") for p in train_problems(document, section)]
     try:
-        experiment = Experiment.model_validate_json(json.dumps(document.values))
+        experiment = Experiment.model_validate(document.values)
     except ValidationError as error:
         raise ConfigError(_in_order([*problems, *model_problems(document, error)])) from error
     if not problems:
@@ -88,12 +81,15 @@ def _put_over(document: Document, text: str) -> list[str]:
     return []
 
 
-def _fill_empty(values: dict[str, Any], model: type[BaseModel]) -> None:
-    """Read a section whose every line is commented out (`search:` alone) as an empty one."""
+def _normalise(values: dict[str, Any], model: type[BaseModel]) -> None:
+    """Read a section whose every line is commented out (`search:` alone) as an empty one, and lists as the tuples of fields."""
     for name, info in model.model_fields.items():
-        section = isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
-        if section or str(info.annotation).startswith("dict"):
-            if name in values and values[name] is None:
-                values[name] = {}
-            if section and isinstance(values.get(name), Mapping) and isinstance(info.annotation, type):
-                _fill_empty(values[name], info.annotation)
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            values |= {name: {}} if name in values and values[name] is None else {}
+            if isinstance(values.get(name), dict):
+                _normalise(values[name], kind)
+        elif get_origin(kind) is dict and name in values and values[name] is None:
+            values[name] = {}
+        elif get_origin(kind) is tuple and isinstance(values.get(name), list):
+            values[name] = tuple(values[name])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from orchestrator.errors import ConfigError
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Where a value stands: ("search", "forbid", 0)."""
 
 MAX_BYTES = 1_000_000
@@ -50,15 +51,25 @@ class Document:
 
     source: str
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[Path, str] = field(default_factory=dict)
+    places: dict[KeyPath, str] = field(default_factory=dict)
     """path -> "file:line", or the override it came from."""
 
-    def where(self, path: Path) -> str:
+    def where(self, path: KeyPath) -> str:
         """Return the place of a path, or of the nearest thing that holds it."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
         return self.source
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 text file; raises ConfigError when it is none or cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read ({error.strerror}); `orchestrate init DATA` writes one"]) from error
 
 
 def parse(text: str, source: str) -> Document:
@@ -71,7 +82,7 @@ def parse(text: str, source: str) -> Document:
     return Document(source, value, places)
 
 
-def parse_value(text: str, source: str) -> tuple[Any, dict[Path, str]]:
+def parse_value(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
     """Return any YAML value of a text (a mapping, a list, one scalar) and the places of its keys; raises ConfigError."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise ConfigError([f"{source}: larger than {MAX_BYTES:,} bytes; an experiment file is a page or two"])
@@ -81,7 +92,7 @@ def parse_value(text: str, source: str) -> tuple[Any, dict[Path, str]]:
         node = None if problems else yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         problems.append(_syntax(error, text, source))
-    places: dict[Path, str] = {}
+    places: dict[KeyPath, str] = {}
     value = None if problems or node is None else _build(node, (), source, places, problems)
     if problems:
         raise ConfigError(problems)
@@ -120,7 +131,7 @@ def _syntax(error: yaml.YAMLError, text: str, source: str) -> str:
     return f"{source}:{line}: {getattr(error, 'problem', None) or error} (column {mark.column + 1})"
 
 
-def _build(node: yaml.Node, path: Path, source: str, places: dict[Path, str], problems: list[str]) -> Any:
+def _build(node: yaml.Node, path: KeyPath, source: str, places: dict[KeyPath, str], problems: list[str]) -> Any:
     places.setdefault(path, f"{source}:{node.start_mark.line + 1}")
     if isinstance(node, yaml.SequenceNode):
         return [_build(child, (*path, i), source, places, problems) for i, child in enumerate(node.value)]
@@ -134,7 +145,7 @@ def _build(node: yaml.Node, path: Path, source: str, places: dict[Path, str], pr
 
 
 def _build_mapping(
-    node: yaml.MappingNode, path: Path, source: str, places: dict[Path, str], problems: list[str]
+    node: yaml.MappingNode, path: KeyPath, source: str, places: dict[KeyPath, str], problems: list[str]
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key_node, child in node.value:

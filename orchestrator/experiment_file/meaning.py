@@ -11,14 +11,11 @@ from orchestrator.experiment_file.problems import line_of, nearest
 from search_spaces import SPACES
 from search_spaces.augmentation import OP_WORDS, forbidden_ops
 
-_CLASSIFICATION = ("accuracy", "balanced_accuracy", "macro_f1", "brier", "log_loss")
-_REGRESSION = ("rmse", "mae", "r2")
 _FLIPPING_VIEWS = ("flip", "full")
 
 
 def meaning_problems(document: Document, experiment: Experiment, *, check_paths: bool) -> Iterator[str]:
     """Yield every contradiction, and (where asked) every folder or file that is named but not there."""
-    yield from _metric_problems(document, experiment)
     yield from _forbid_problems(document, experiment)
     yield from _space_problems(document, experiment)
     data = experiment.data
@@ -31,17 +28,6 @@ def meaning_problems(document: Document, experiment: Experiment, *, check_paths:
         )
     if check_paths:
         yield from _path_problems(document, experiment)
-
-
-def _metric_problems(document: Document, experiment: Experiment) -> Iterator[str]:
-    wrong = _REGRESSION if experiment.data.task == "classification" else _CLASSIFICATION
-    right = _CLASSIFICATION if experiment.data.task == "classification" else _REGRESSION
-    for section in ("search", "ensemble"):
-        metric = getattr(experiment, section).metric
-        if metric in wrong:
-            said = "got" if "metric" in (document.values.get(section) or {}) else "by default"
-            allowed = f"data.task is {experiment.data.task!r}; allowed: {', '.join(right)}"
-            yield line_of(document, (section, "metric"), f"{said} {metric!r}, but {allowed}")
 
 
 def _forbid_problems(document: Document, experiment: Experiment) -> Iterator[str]:

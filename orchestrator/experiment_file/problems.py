@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from orchestrator.config import Experiment
-from orchestrator.experiment_file.document import Document, Path
+from orchestrator.experiment_file.document import Document, KeyPath
 from search_spaces.augmentation import OPS
 from trainables.config import TrainConfig
 
@@ -19,7 +19,7 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false",
 _BOUNDS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
 
 
-def line_of(document: Document, path: Path, message: str) -> str:
+def line_of(document: Document, path: KeyPath, message: str) -> str:
     """Return one problem as a line: place, key, message."""
     key = ".".join(map(str, path))
     return f"{document.where(path)}: {key}: {message}" if key else f"{document.where(path)}: {message}"
@@ -41,15 +41,15 @@ def shown(value: Any) -> str:
 def model_problems(document: Document, error: ValidationError) -> Iterator[str]:
     """Yield pydantic's complaints in the words of an experiment file."""
     for item in error.errors(include_url=False):
-        path = tuple(part for part in item["loc"] if not _is_branch(part))
-        yield line_of(document, path, _complaint(path, item))
+        path = item["loc"]
+        if item["type"] == "value_error":  # a rule of the whole experiment: "search.metric: got ..."
+            key, _, message = str(item["ctx"]["error"]).partition(": ")
+            yield line_of(document, tuple(key.split(".")), message)
+        else:
+            yield line_of(document, path, _complaint(path, item))
 
 
-def _is_branch(part: str | int) -> bool:
-    return isinstance(part, str) and ("[" in part or "-" in part)
-
-
-def _complaint(path: Path, item: Mapping[str, Any]) -> str:
+def _complaint(path: KeyPath, item: Mapping[str, Any]) -> str:
     parent, info = field_of(path)
     if item["type"] == "extra_forbidden":
         return f"unknown key (got {shown(item['input'])}); {nearest(str(path[-1]), parent.model_fields)}"
@@ -71,7 +71,7 @@ def _options(got: Any, options: list[str]) -> str:
     return f"allowed: {', '.join(options)}{hint}"
 
 
-def field_of(path: Path) -> tuple[type[BaseModel], FieldInfo | None]:
+def field_of(path: KeyPath) -> tuple[type[BaseModel], FieldInfo | None]:
     """Return the section a path ends in, and the field it names (None: the section knows no such key)."""
     model: type[BaseModel] = Experiment
     info: FieldInfo | None = None
@@ -84,7 +84,7 @@ def field_of(path: Path) -> tuple[type[BaseModel], FieldInfo | None]:
     return model, info
 
 
-def _depth(path: Path) -> int:
+def _depth(path: KeyPath) -> int:
     """Return how many parts of a path are keys of sections: what follows are places inside one value."""
     return next((i for i, part in enumerate(path) if isinstance(part, int)), len(path))
 

@@ -1,0 +1,93 @@
+"""What an experiment means: its data, its baseline, what is fixed in every trial, and the space that its search walks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.config import Experiment
+from orchestrator.errors import ConfigError, UserError
+from orchestrator.experiment_file import read_space
+from orchestrator.experiment_file.meaning import is_file_name
+from search_spaces.dimensions import Choice, levels
+from search_spaces.space import Space, narrow
+from trainables.config import TrainConfig
+
+if TYPE_CHECKING:
+    from trainables.data.dataset import DataConfig
+
+_PLAIN = {"augmentation": "none", "dropout": 0.0}
+"""The canon's baseline: no regularisation, no augmentation (`train:` and `baseline:` may say otherwise)."""
+_CLASSES_ONLY = ("label_smoothing", "mixup", "cutmix", "class_weights", "sampler", "focal_gamma")
+"""Knobs that mean nothing where the target is a number."""
+
+
+def data_config(experiment: Experiment) -> DataConfig:
+    """Return where the images are and how they are split, with `~` written out."""
+    from trainables.data.dataset import DataConfig
+
+    values = experiment.data.model_dump()
+    kind, colon, path = str(values["source"]).partition(":")
+    if kind in ("folder", "csv"):
+        values["source"] = f"{kind}{colon}{Path(path).expanduser()}"
+    for key in ("root", "cache_dir"):
+        values[key] = str(Path(values[key]).expanduser()) if values[key] else ""
+    return DataConfig(**values)
+
+
+def fixed_config(experiment: Experiment) -> dict[str, Any]:
+    """Return the TrainConfig values of every trial that the space does not draw: `train:` and the task."""
+    return _with_files({"task": experiment.data.task, **experiment.train})
+
+
+def baseline_config(experiment: Experiment) -> dict[str, Any]:
+    """Return the baseline's full TrainConfig values: plain, then `train:`, then `baseline:`; raises UserError."""
+    values = {"seed": experiment.seed, **_PLAIN, **fixed_config(experiment), **_with_files(experiment.baseline)}
+    return _train_config(values, "baseline").to_dict()
+
+
+def space_of(experiment: Experiment, diagnosis: Mapping[str, Any] | None = None) -> Space:
+    """Return the space of the search, without what is forbidden and with what the diagnosis recommends; raises UserError.
+
+    `diagnosis` holds lists of augmentation words under "forbidden" and "recommended".
+    """
+    found = diagnosis or {}
+    space = read_space(experiment.search.space)
+    check_knobs(space, experiment.search.space)
+    if experiment.data.task == "regression":
+        space = dataclasses.replace(space, dimensions=tuple(d for d in space.dimensions if d.name not in _CLASSES_ONLY))
+    try:
+        return narrow(space, [*experiment.search.forbid, *found.get("forbidden", ())], found.get("recommended", ()))
+    except ValueError as error:
+        raise UserError(f"search.space: {error}") from error
+
+
+def check_knobs(space: Space, place: str) -> None:
+    """Raise ConfigError for every constant, option or bound of a space that no TrainConfig takes."""
+    values = [(key, value) for key, value in space.constants.items()]
+    for dimension in space.dimensions:
+        ends = dimension.options if isinstance(dimension, Choice) else levels(dimension, 2)
+        values += [(dimension.name, value) for value in ends]
+    problems = []
+    for key, value in values:
+        try:
+            TrainConfig.from_dict({key: value})
+        except ValueError as error:
+            problems.append(f"{place}: space {space.name!r}: {str(error).removeprefix('train.')}")
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _with_files(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write out `~` and the absolute path of a weights file, so that every worker finds it."""
+    weights = str(values.get("weights", ""))
+    return {**values, "weights": str(Path(weights).expanduser().absolute())} if is_file_name(weights) else dict(values)
+
+
+def _train_config(values: Mapping[str, Any], section: str) -> TrainConfig:
+    try:
+        return TrainConfig.from_dict(values)
+    except ValueError as error:
+        raise UserError(f"{section}: {str(error).removeprefix('train.')}") from error

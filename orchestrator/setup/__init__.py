@@ -1,0 +1,1 @@
+"""Before the first run: look at the data, propose an experiment, check it, say what it will cost."""

@@ -1,0 +1,200 @@
+"""What an experiment will do, before it does: resolved, the size of its space, warnings, and an estimate of the cost."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.config import Experiment
+from orchestrator.errors import UserError
+from orchestrator.resolve import baseline_config, data_config, fixed_config, space_of
+from orchestrator.setup.cost import Cost, estimate
+from orchestrator.setup.label_guard import guard_for
+from search_spaces.dimensions import Choice, Dimension
+from search_spaces.space import Space, size, to_dict
+from trainables.config import TrainConfig
+
+if TYPE_CHECKING:
+    from trainables.data.dataset import ImageSet, Splits
+
+PROBE_ROWS = 512
+"""Training rows that the measured epoch takes."""
+GRID_LIMIT = 100_000
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Everything `orchestrate check` says; `str` of it is the page, `to_dict` the JSON."""
+
+    experiment: Experiment
+    space: Space
+    cost: Cost
+    warnings: tuple[str, ...]
+    data: tuple[str, ...] = ()
+    """What the data hold (only where they were loaded for the measurement)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON-ready form."""
+        return {
+            "experiment": self.experiment.model_dump(mode="json"),
+            "space": to_dict(self.space),
+            "space_size": {"dimensions": len(self.space.dimensions), "grid_of_three": size(self.space)},
+            "cost": self.cost.to_dict(),
+            "warnings": list(self.warnings),
+            "data": list(self.data),
+        }
+
+    def __str__(self) -> str:
+        """Return the page."""
+        import yaml
+
+        resolved = yaml.safe_dump(self.experiment.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+        sections = [
+            ("experiment", resolved.rstrip().splitlines()),
+            ("data", list(self.data)),
+            (f"space {self.space.name}: {_size_in_words(self.space)}", [describe(d) for d in self.space.dimensions]),
+            ("cost", _cost_lines(self.cost)),
+            ("warnings", [f"! {warning}" for warning in self.warnings]),
+        ]
+        return "\n\n".join("\n".join([f"{title}:", *(f"  {line}" for line in lines)]) for title, lines in sections if lines)
+
+
+def check(experiment: Experiment, *, measure: bool = True) -> CheckReport:
+    """Return the report; with `measure`, load the data and time part of an epoch of the baseline here; raises UserError."""
+    space = space_of(experiment)
+    config = TrainConfig.from_dict(baseline_config(experiment))
+    trial_epochs = int({**TrainConfig().to_dict(), **fixed_config(experiment)}["epochs"])
+    warnings = [*_overridden(experiment, space), *_size_warnings(experiment, space)]
+    seconds = weights_mb = None
+    data: tuple[str, ...] = ()
+    if measure:
+        splits = _load(experiment)
+        seconds, weights_mb = measure_epoch(config, splits)
+        data = _data_lines(splits)
+        warnings += [*splits.notices, *_label_warnings(experiment, splits)]
+    cost = estimate(
+        experiment, epochs=trial_epochs, cpus=os.cpu_count() or 1, gpus=_gpus() if measure else 0, seconds_per_epoch=seconds,
+        weights_mb=weights_mb,
+    )  # fmt: skip
+    return CheckReport(experiment, space, cost, tuple(warnings), data)
+
+
+def measure_epoch(config: TrainConfig, splits: Splits) -> tuple[float, float]:
+    """Return (seconds of one epoch with its validation, megabytes of weights), timed on a part of the rows after a warm-up."""
+    from trainables.image_model import ImageModel
+
+    share = min(1.0, PROBE_ROWS / len(splits.train))
+    part = _part(splits, share)
+    try:
+        model = ImageModel(config.replace(epochs=2, warmup_epochs=0, average="none"), part)
+        model.step()
+        started = time.perf_counter()
+        model.step()
+    except ValueError as error:
+        raise UserError(f"baseline: {error}") from error
+    seconds = (time.perf_counter() - started) * len(splits.train) / len(part.train)
+    return seconds, sum(tensor.nbytes for tensor in model.weights().values()) / 1e6
+
+
+def _part(splits: Splits, share: float) -> Splits:
+    import dataclasses
+
+    if share >= 1:
+        return splits
+    return dataclasses.replace(splits, train=_thinned(splits.train, share), val=_thinned(splits.val, share))
+
+
+def _thinned(images: ImageSet, share: float) -> ImageSet:
+    """Return evenly spread rows, at least one."""
+    import numpy as np
+
+    count = max(1, round(len(images) * share))
+    return images.take(np.linspace(0, len(images) - 1, count).astype(np.int64))
+
+
+def _load(experiment: Experiment) -> Splits:
+    from trainables.data import load_splits
+
+    try:
+        return load_splits(data_config(experiment))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _data_lines(splits: Splits) -> tuple[str, ...]:
+    shape = " x ".join(map(str, splits.image_shape))
+    classes = f"{len(splits.classes)} classes: {', '.join(splits.classes[:12])}{' ...' if len(splits.classes) > 12 else ''}"
+    return (
+        f"{len(splits.train):,} train, {len(splits.val):,} validation, {len(splits.test):,} test images of {shape}",
+        classes if splits.classes else "numbers as targets",
+        f"fingerprint {splits.fingerprint}; {len(splits.skipped)} files left out",
+    )
+
+
+def _overridden(experiment: Experiment, space: Space) -> list[str]:
+    drawn = [key for key in experiment.train if key in space.keys]
+    return [f"train.{key}: the space {space.name!r} draws it, so the fixed value only serves the baseline" for key in drawn]
+
+
+def _size_warnings(experiment: Experiment, space: Space) -> list[str]:
+    grid, trials = size(space), experiment.search.trials
+    if grid == 1:
+        return ["search.space: one single configuration; every trial would differ by its seed alone"]
+    if experiment.search.algorithm == "grid" and grid > trials:
+        return [f"search.algorithm: the grid has {grid:,} configurations, search.trials allows {trials}"]
+    return []
+
+
+def _label_warnings(experiment: Experiment, splits: Splits) -> list[str]:
+    guard = guard_for(splits.classes)
+    missing = [op for op in guard.forbid if op not in experiment.search.forbid] if guard else []
+    return [f"search.forbid: {guard.reason}; consider forbid: [{', '.join(guard.forbid)}]"] if guard and missing else []
+
+
+def describe(dimension: Dimension) -> str:
+    """Return one dimension as a line: name, range or options, condition."""
+    if isinstance(dimension, Choice):
+        text = ", ".join(str(option).lower() if isinstance(option, bool) else str(option) for option in dimension.options)
+    else:
+        step = f", steps of {dimension.step:g}" if dimension.step not in (None, 1) else ""
+        text = f"{dimension.low:g} to {dimension.high:g}{', log' if dimension.log else ''}{step}"
+    when = dimension.when
+    condition = f"   when {when.key} is {' or '.join(map(str, when.values))}" if when else ""
+    return f"{dimension.name:16} {text}{condition}"
+
+
+def _size_in_words(space: Space) -> str:
+    fixed = f"; fixed: {', '.join(f'{k} {v}' for k, v in space.constants.items())}" if space.constants else ""
+    return f"{len(space.dimensions)} dimensions, {size(space):,} configurations with three levels a number{fixed}"
+
+
+def _cost_lines(cost: Cost) -> list[str]:
+    low, likely, high = cost.epochs
+    lines = [
+        f"{cost.trials} trials of up to {cost.epochs_per_trial} epochs, {cost.concurrency} at a time; the scheduler lets "
+        f"about {likely:.0f} of {high:.0f} epochs through (at least {low:.0f})",
+        f"{cost.other_epochs} epochs more for the baseline and the refits of the best",
+    ]
+    if cost.seconds is None or cost.seconds_per_epoch is None or cost.disk_mb is None:
+        return [*lines, "not measured: seconds and disk (leave out --no-measure)"]
+    return [
+        *lines,
+        f"{cost.seconds_per_epoch:.2g} s an epoch (baseline, measured here): about {_clock(cost.seconds[1])}, "
+        f"between {_clock(cost.seconds[0])} and {_clock(cost.seconds[2])}; larger models of the space take longer",
+        f"disk about {cost.disk_mb:.0f} MB ({cost.weights_mb:.1f} MB of weights a model)",
+    ]
+
+
+def _clock(seconds: float) -> str:
+    """Return seconds as "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
