@@ -57,15 +57,22 @@ def load_newest(folder: Path | str) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
-def save_weights(path: Path | str, weights: Mapping[str, Tensor]) -> str:
-    """Write weights as safetensors, replacing the file atomically; returns their SHA-256."""
+def save_weights(path: Path | str, weights: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> str:
+    """Write weights as safetensors, replacing the file atomically; returns their SHA-256.
+
+    `metadata` {"pipeline": JSON of the input pipeline} lets a later run start from these weights with the right images.
+    """
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, str(partial))
+        save_file(
+            {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()},
+            str(partial),
+            metadata=dict(metadata or {}),
+        )
         _sync(partial)
         digest = sha256_of(partial)
         partial.replace(path)

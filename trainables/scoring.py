@@ -20,14 +20,14 @@ class PassScores:
         """Take a batch's logits [B, C] (or values [B, 1]), true classes (values) [B] and losses [B]."""
         outputs, losses = outputs.detach(), losses.detach()
         if self.task == "regression":
-            columns = (losses, outputs.squeeze(-1), labels)
+            columns = [losses, outputs.squeeze(-1), labels]
         else:
             log_p = torch.log_softmax(outputs, dim=-1)
             p = log_p.exp()
             confidence, predicted = p.max(dim=-1)
             chosen = log_p.gather(-1, labels[:, None]).squeeze(-1)
             brier = p.square().sum(dim=-1) - 2 * chosen.exp() + 1
-            columns = (losses, predicted == labels, -chosen, brier, confidence)
+            columns = [losses, predicted == labels, -chosen, brier, confidence]
         self.columns.append(torch.stack([column.to(losses.dtype) for column in columns]))
 
     def summary(self) -> dict[str, float]:

@@ -1,0 +1,269 @@
+"""The Trainable of image networks: data, augmentation, model, optimiser, schedule and averages put together, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainables.averaging import WeightAverage
+from trainables.config import TrainConfig
+from trainables.contract import Metrics, NonFiniteLoss, Outcome
+from trainables.data.dataset import Splits
+from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch
+from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, prepare, unit_range
+from trainables.loop import Batch, StepRules, evaluate, train_epoch
+from trainables.losses import build_loss
+from trainables.metrics import evaluate_probabilities
+from trainables.models import input_pipeline
+from trainables.models.freezing import apply_depth, recalibrate_bn
+from trainables.optim import build_optimizer, set_lr
+from trainables.runtime import choose_device, make_scaler, place, seeded, to_cpu
+from trainables.schedules import Plateau, multiplier
+from trainables.stopping import Patience
+
+CALIBRATION_BATCHES = 50
+"""At most so many training batches measure BatchNorm statistics anew."""
+IN_UNITS = ("rmse", "mae")
+"""Scores of a regression's training pass that carry the targets' unit."""
+
+
+class ImageModel:
+    """One image network in training (see `trainables.contract.Trainable`); `pipeline` is what its images go through."""
+
+    def __init__(self, config: TrainConfig, splits: Splits) -> None:
+        """Build everything from `config` and `splits`; raises ValueError naming the knob that does not fit them."""
+        check_task(config, splits)
+        self.config, self.splits = config, splits
+        self.device = choose_device(config.device, config.precision)
+        self.pipeline = input_pipeline(config, splits)
+        self.model = place(build_network(config, self.pipeline, outputs=splits.outputs), config, self.device)
+        self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
+        self.feed = ImageFeed(splits.train.images, self.device)
+        self._choose_rows()
+        self.optimizer = build_optimizer(self.model, config)
+        self.scaler = make_scaler(config.precision, self.device)
+        self.plateau, self.patience = Plateau(config), Patience(config.patience)
+        self.average = None if config.average == "none" else WeightAverage(self.model, config.average, decay=config.ema_decay)
+        self.epoch = 0
+        self._predicted: tuple[int, NDArray[np.float32]] | None = None
+
+    def _choose_rows(self) -> None:
+        """Choose the training rows, and from them the scale of the targets and the loss."""
+        config, targets = self.config, self.splits.train.targets
+        self.rows = _rows_of(config, targets)
+        drawn = targets[self.rows]
+        self.shift, self.scale = 0.0, 1.0
+        if config.task == "regression":
+            self.shift, self.scale = float(drawn.mean()), float(drawn.std()) or 1.0
+            drawn = (drawn - self.shift) / self.scale
+        self.labels = torch.from_numpy(drawn).to(self.device)
+        self.steps = steps_per_epoch(len(self.rows), config.batch_size)
+        loss = build_loss(config, drawn, self.splits.outputs)
+        self.rules = StepRules(loss, precision=config.precision, clip_norm=config.clip_norm)
+
+    def step(self) -> Outcome:
+        """Train one epoch and evaluate on the validation split; raises NonFiniteLoss."""
+        config, epoch = self.config, self.epoch
+        if epoch >= config.epochs:
+            raise ValueError(f"train.epochs: all {config.epochs} epochs are trained; raise `epochs` to train on")
+        started = time.perf_counter()
+        with seeded(config.seed, "dropout", epoch, device=self.device):
+            trained = self._train(epoch)
+        seconds = time.perf_counter() - started
+        self._settle(epoch)
+        self.epoch = epoch + 1
+        metrics = {f"train/{name}": value for name, value in trained.items() if name != "grad_norm"}
+        metrics |= self._validate()
+        metrics |= {
+            "lr": max(float(group["lr"]) for group in self.optimizer.param_groups),
+            "grad_norm": trained["grad_norm"],
+            "images_per_second": len(self.rows) / max(seconds, 1e-9),
+            "epoch_seconds": time.perf_counter() - started,
+        }
+        return self._outcome(metrics)
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        """Run the training pass of an epoch; returns its scores in the targets' own units."""
+        self._set_mode(epoch)
+        scores = train_epoch(
+            self.network,
+            self.optimizer,
+            self._batches(epoch),
+            rules=self.rules,
+            task=self.config.task,
+            scaler=self.scaler,
+            before_step=lambda number: self._set_lr(epoch * self.steps + number),
+            after_step=self._average_step,
+        )
+        return {name: value * self.scale if name in IN_UNITS else value for name, value in scores.items()}
+
+    def _set_mode(self, epoch: int) -> None:
+        """Put the networks in training mode with the stages frozen that are frozen at this epoch."""
+        for model in (self.model, self.average.model if self.average else None):
+            if model is not None:
+                apply_depth(model.train(), self.config, epoch)
+
+    def _set_lr(self, step: int) -> None:
+        set_lr(self.optimizer, self.config, multiplier(self.config, step, self.steps) * self.plateau.factor)
+
+    def _average_step(self) -> None:
+        if self.average is not None and self.average.kind == "ema":
+            self.average.update(self.model)
+
+    def _settle(self, epoch: int) -> None:
+        """Do what follows a training pass: SWA's update, and BatchNorm statistics measured anew where they are asked for."""
+        if self.config.bn == "recalibrate":
+            recalibrate_bn(self.model, self._calibration(epoch))
+        if self.average is None:
+            return
+        if self.average.kind == "swa" and epoch + 1 > self.config.swa_start * self.config.epochs:
+            self.average.update(self.model)
+        if self.average.count:
+            self.average.refresh_buffers(self.model, self._calibration(epoch))
+
+    def _order(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return positions in `rows` in the order of an epoch, and a number for each that names its random draws."""
+        if self.config.sampler == "balanced":
+            positions = balanced(self.splits.train.targets[self.rows], seed=self.config.seed, epoch=epoch)
+            return positions, torch.arange(len(positions))
+        positions = shuffled(len(self.rows), seed=self.config.seed, epoch=epoch)
+        return positions, positions
+
+    def _batches(self, epoch: int, *, mixed: bool = True) -> Iterator[Batch]:
+        """Yield an epoch's augmented, normalised training batches; the same ones whenever asked."""
+        config, rows = self.config, torch.from_numpy(self.rows)
+        positions, names = self._order(epoch)
+        parts = zip(positions.tensor_split(self.steps), names.tensor_split(self.steps), strict=True)
+        for number, (chosen, index) in enumerate(parts):
+            images = _augmented(config, self.feed.gather(rows[chosen]), epoch, index)
+            labels = self.labels[chosen.to(self.device)]
+            targets = labels
+            if mixed and (config.mixup or config.cutmix):
+                images, targets = _mixed(config, images, labels, epoch, number)
+            yield Batch(self._ready(images), targets, labels)
+
+    def _ready(self, images: Tensor) -> Tensor:
+        """Return float images in [0, 1] as the network takes them: size, normalisation, dtype and memory layout."""
+        images = prepare(images.to(next(self.model.parameters()).dtype), self.pipeline)
+        return images.contiguous(memory_format=torch.channels_last) if self.config.channels_last else images
+
+    def _calibration(self, epoch: int) -> Iterator[Tensor]:
+        for number, batch in enumerate(self._batches(epoch, mixed=False)):
+            if number == CALIBRATION_BATCHES:
+                return
+            yield batch.images
+
+    def inference(self, tta: str | None = None) -> InferenceModel:
+        """Return the live network (the averaged one where there is one) from stored images to probabilities."""
+        average = self.average.model if self.average is not None and self.average.count else None
+        config = self.config if tta is None else self.config.replace(tta=tta)
+        return InferenceModel(average or self.network, self.pipeline, config=config, shift=self.shift, scale=self.scale)
+
+    def _evaluate(self, split: str, tta: str | None = None) -> NDArray[np.float32]:
+        part = self.splits.part(split)
+        feed = self.feed if split == "train" else ImageFeed(part.images, self.device)
+        chunks = torch.split(torch.arange(len(part)), self.config.eval_batch_size)
+        return evaluate(self.inference(tta), (feed.gather(rows) for rows in chunks), precision=self.config.precision)
+
+    def _validate(self) -> Metrics:
+        """Score the validation split; with test-time augmentation also without, as "val_plain/..."."""
+        targets = self.splits.val.targets
+        self._predicted = (self.epoch, self._evaluate("val"))
+        found = {f"val/{name}": value for name, value in evaluate_probabilities(self._predicted[1], targets).items()}
+        if self.config.tta != "none":
+            plain = evaluate_probabilities(self._evaluate("val", tta="none"), targets)
+            found |= {f"val_plain/{name}": value for name, value in plain.items()}
+        if not math.isfinite(found["val/loss"]):
+            raise NonFiniteLoss(f"the validation loss became {found['val/loss']} at epoch {self.epoch}")
+        return found
+
+    def _outcome(self, metrics: Metrics) -> Outcome:
+        if self.config.schedule == "plateau":
+            self.plateau.update(metrics["val/loss"])
+        tired = self.patience.update(metrics["val/loss"], metrics.get("val/accuracy", -math.inf))
+        spent = self.epoch >= self.config.epochs
+        return Outcome(self.epoch, metrics, done=spent or tired, stop_reason="budget" if spent else "patience" if tired else "")
+
+    def predict(self, split: str) -> NDArray[np.float32]:
+        """Return probabilities [N, C] (regression: values [N, 1]) of "train", "val" or "test" in dataset order."""
+        if split == "val" and self._predicted is not None and self._predicted[0] == self.epoch:
+            return self._predicted[1]
+        return self._evaluate(split)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a later `load_state` needs to go on bit for bit; no knob of the config is in it."""
+        state: dict[str, Any] = to_cpu({
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "scaler": self.scaler.state_dict(),
+            "plateau": self.plateau.state(),
+            "patience": self.patience.state(),
+            "average": self.average.state() if self.average else {},
+        })  # fmt: skip
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned; rates, decay and the like stay those of this config (as PBT wants)."""
+        self.epoch = int(state["epoch"])
+        self.model.load_state_dict(state["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self.scaler.load_state_dict(state["scaler"])
+        self.plateau.load_state(state["plateau"])
+        self.patience.load_state(state["patience"])
+        if self.average is not None and state["average"]:
+            self.average.load_state(state["average"])
+        self._predicted = None
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the inference weights (the averaged ones where there are) as name -> CPU tensor, and a regression's scale."""
+        served = self.average.model if self.average is not None and self.average.count else self.model
+        found = {name: value.detach().cpu().clone() for name, value in served.state_dict().items()}
+        if self.config.task == "regression":
+            found |= {SHIFT: torch.tensor(self.shift), SCALE: torch.tensor(self.scale)}
+        return found
+
+
+def check_task(config: TrainConfig, splits: Splits) -> None:
+    """Raise ValueError when the data and the task do not go together."""
+    if (config.task == "regression") != (not splits.classes):
+        what = f"{len(splits.classes)} classes" if splits.classes else "numbers as targets"
+        raise ValueError(f"train.task: got {config.task!r} but the data has {what}; set data.task and train.task to the same")
+
+
+def _rows_of(config: TrainConfig, targets: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the training rows that this run draws: all, a bootstrap, a subsample, or all but one fold."""
+    if config.rows == "all":
+        return np.arange(len(targets))
+    from trainables.data.rows import draw_rows
+
+    return draw_rows(
+        targets, rows=config.rows, fraction=config.row_fraction, folds=config.folds, fold=config.fold, seed=config.row_seed
+    )
+
+
+def _augmented(config: TrainConfig, images: Tensor, epoch: int, index: Tensor) -> Tensor:
+    """Return float images [B, C, H, W] in [0, 1] of uint8 ones, changed as `augmentation` says; `index` [B] names the draws."""
+    if config.augmentation == "none":
+        return unit_range(images)
+    from trainables.augment import augment_batch
+
+    names = index.to(images.device)
+    return augment_batch(
+        images, name=config.augmentation, magnitude=config.magnitude, seed=config.seed, epoch=epoch, sample_index=names
+    )
+
+
+def _mixed(config: TrainConfig, images: Tensor, labels: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+    """Return the batch mixed by MixUp or CutMix, with targets as probabilities."""
+    from trainables.mixing import mix_batch
+
+    return mix_batch(images, labels)
