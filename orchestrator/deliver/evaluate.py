@@ -14,34 +14,34 @@ from orchestrator.errors import UserError
 Z_95 = 1.959963984540054
 
 
-def evaluate_folder(bundle: Path | str | Runtime, folder: Path | str) -> dict[str, Any]:
-    """Return {"n", "scores", "accuracy_low", "accuracy_high", "per_class", "confusion", "skipped"} of FOLDER/CLASS/IMAGE.
+def evaluate_bundle(bundle: Path | str | Runtime, folder: Path | str) -> dict[str, Any]:
+    """Return the scores of FOLDER/CLASS/IMAGE: "n", every metric, "accuracy_low", "accuracy_high", and where it went wrong.
 
-    The interval is Wilson's at 95 %; `confusion` counts [true][predicted] in the order of the bundle's classes; `skipped` lists
-    (path, reason) of images that cannot be read. Raises UserError for a class the bundle does not know, or no image at all.
+    The interval is Wilson's at 95 %; `per_class` has images, recall and precision; `confusion` counts [true][predicted] in
+    the order of the bundle's classes; `skipped` lists (path, reason) of images that cannot be read. Raises UserError for a
+    class that the bundle does not know, or no image at all.
     """
     from trainables.metrics import evaluate_probabilities
 
     runtime = bundle if isinstance(bundle, Runtime) else open_runtime(bundle)
     labelled = labelled_images(Path(folder), runtime.classes)
     rows = predict_images(runtime, [path for path, _ in labelled])
-    read = [(row, label) for row, (_, label) in zip(rows, labelled, strict=True) if not row["error"]]
+    read = [(row, label) for row, (_, label) in zip(rows, labelled, strict=True) if "error" not in row]
     if not read:
         raise UserError(f"{folder}: none of its {len(rows)} images can be read; the first: {rows[0]['error']}")
     probabilities = np.array([[row["probabilities"][name] for name in runtime.classes] for row, _ in read])
     targets = np.array([label for _, label in read])
-    scores = evaluate_probabilities(probabilities, targets)
     confusion = np.zeros((len(runtime.classes), len(runtime.classes)), dtype=np.int64)
     np.add.at(confusion, (targets, probabilities.argmax(axis=1)), 1)
     low, high = wilson(int(np.trace(confusion)), len(read))
     return {
         "n": len(read),
-        "scores": scores,
+        **evaluate_probabilities(probabilities, targets),
         "accuracy_low": low,
         "accuracy_high": high,
         "per_class": _per_class(confusion, runtime.classes),
         "confusion": confusion.tolist(),
-        "skipped": [(row["path"], row["error"]) for row in rows if row["error"]],
+        "skipped": [(row["path"], row["error"]) for row in rows if "error" in row],
     }
 
 

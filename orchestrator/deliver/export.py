@@ -30,9 +30,8 @@ Loader = Callable[[MemberRecord, Path, "Splits"], "nn.Module"]
 
 def load_member(record: MemberRecord, weights: Path, splits: Splits) -> nn.Module:
     """Return a member as a module from uint8 images [N, H, W, C] to probabilities [N, K]."""
-    from trainables.inference import load_inference
-
     from trainables.config import TrainConfig
+    from trainables.inference import load_inference
     from trainables.models import input_pipeline
 
     config = TrainConfig.from_dict(record.config)
@@ -112,6 +111,7 @@ def describe(
         "ensemble": {
             "voting": ensemble["voting"],
             "temperature": float(ensemble.get("temperature", 1.0)),
+            "head": ensemble.get("head"),
             "members": [
                 {**_member(record), "weight": float(entry["weight"]), "temperature": float(entry.get("temperature", 1.0))}
                 for (record, _), entry in zip(members, ensemble["members"], strict=True)

@@ -32,17 +32,23 @@ class Vote:
     weights: tuple[float, ...]
     temperatures: tuple[float, ...]
     temperature: float
+    head: tuple[tuple[tuple[float, ...], ...], tuple[float, ...]] | None = None
+    """Coefficients [K, M * K] and intercept [K] of a linear layer on the members' log-probabilities, in the vote's place."""
 
     @classmethod
     def from_dict(cls, ensemble: Mapping[str, Any]) -> Vote:
-        """Read the plain form {"voting", "members": [{"trial_id", "weight", "temperature"}], "temperature"}."""
-        members = ensemble["members"]
+        """Read the plain form {"voting", "members": [{"trial_id", "weight", "temperature"}], "temperature"}.
+
+        An optional "head" holds {"coefficients", "intercept"} of a stacked ensemble.
+        """
+        members, head = ensemble["members"], ensemble.get("head")
         total = sum(float(member["weight"]) for member in members)
         return cls(
             voting=str(ensemble["voting"]),
             weights=tuple(float(member["weight"]) / total for member in members) if total > 0 else (),
             temperatures=tuple(float(member.get("temperature", 1.0)) for member in members),
             temperature=float(ensemble.get("temperature", 1.0)),
+            head=(tuple(map(tuple, head["coefficients"])), tuple(head["intercept"])) if head else None,
         )
 
     def __post_init__(self) -> None:
@@ -66,6 +72,7 @@ class EnsembleModule(nn.Module):
         self.members = nn.ModuleList(members)
         self.vote = vote
         self.regression = regression
+        self.head = linear_head(*vote.head) if vote.head else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the ensemble's probabilities [N, K]; rows sum to one."""
@@ -73,7 +80,19 @@ class EnsembleModule(nn.Module):
         if self.regression:
             return weighted_sum(predictions, self.vote.weights)
         tempered = [temper(p, t) for p, t in zip(predictions, self.vote.temperatures, strict=True)]
-        return temper(POOLS[self.vote.voting](tempered, self.vote.weights), self.vote.temperature)
+        if self.head is not None:
+            pooled = torch.softmax(self.head(torch.log(torch.cat(tempered, dim=1).clamp_min(PROB_FLOOR))), dim=1)
+        else:
+            pooled = POOLS[self.vote.voting](tempered, self.vote.weights)
+        return temper(pooled, self.vote.temperature)
+
+
+def linear_head(coefficients: Sequence[Sequence[float]], intercept: Sequence[float]) -> nn.Linear:
+    """Return a linear layer with these coefficients [K, M * K] and intercept [K]."""
+    layer = nn.Linear(len(coefficients[0]), len(intercept))
+    layer.weight.data = torch.tensor(coefficients, dtype=torch.float32)
+    layer.bias.data = torch.tensor(intercept, dtype=torch.float32)
+    return layer.requires_grad_(False)
 
 
 def temper(probabilities: Tensor, temperature: float) -> Tensor:

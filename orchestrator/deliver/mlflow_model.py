@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator.config import Experiment
 from orchestrator.deliver.bundle import Bundle, open_bundle
 
 if TYPE_CHECKING:
@@ -40,30 +42,33 @@ class Registered:
     uri: str
     run_id: str
 
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version} ({self.uri})"
+
 
 def register(
     bundle: Path | str | Bundle,
+    experiment: Experiment,
     *,
     uri: str,
-    experiment: str,
-    name: str,
+    scores: Mapping[str, Any] | None = None,
     run_id: str = "",
     alias: str = ALIAS,
-    tags: Mapping[str, str] | None = None,
 ) -> Registered:
-    """Log the bundle as a pyfunc model, register it under `name` and point the alias at it.
+    """Log the bundle as a pyfunc model, register it under the experiment's model name and point the alias at it.
 
-    The model goes into `run_id`, or into a run of its own named "export". The same bundle is registered once: a second call
-    finds its version by digest and only moves the alias.
+    The model goes into `run_id`, or into a run of its own named "model", with `scores` beside it. The same bundle is registered
+    once: a second call finds its version by digest and only moves the alias.
     """
     import mlflow
 
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    name = experiment.model_name
     with speaking_to(uri):
         client = mlflow.MlflowClient(tracking_uri=uri)
         known = _find_version(client, name, opened.digest)
         if known is None:
-            known = _log(opened, experiment=experiment, name=name, run_id=run_id, tags=tags or {})
+            known = _log(opened, experiment, scores=scores or {}, run_id=run_id)
         client.update_model_version(name, known.version, description=USE)
         client.set_model_version_tag(name, known.version, DIGEST_TAG, opened.digest)
         client.set_registered_model_alias(name, alias, known.version)
@@ -85,12 +90,12 @@ def speaking_to(uri: str) -> Iterator[None]:
             os.environ[URI_VARIABLE] = before
 
 
-def _log(bundle: Bundle, *, experiment: str, name: str, run_id: str, tags: Mapping[str, str]) -> Registered:
-    """Write a new version into the run given, or into one named "export"."""
+def _log(bundle: Bundle, experiment: Experiment, *, scores: Mapping[str, Any], run_id: str) -> Registered:
+    """Write a new version into the run given, or into one named "model"."""
     import mlflow
 
-    experiment_id = None if run_id else mlflow.set_experiment(experiment).experiment_id
-    with mlflow.start_run(run_id=run_id or None, experiment_id=experiment_id, run_name=None if run_id else "export") as run:
+    place = {"run_id": run_id} if run_id else {"run_name": "model", "experiment_id": _experiment_id(experiment)}
+    with mlflow.start_run(**place, tags={"stage": "model", "data_fingerprint": bundle.manifest["data"]["fingerprint"]}) as run:
         info = mlflow.pyfunc.log_model(
             name="ensemble",
             python_model=str(CODE),
@@ -98,12 +103,29 @@ def _log(bundle: Bundle, *, experiment: str, name: str, run_id: str, tags: Mappi
             signature=signature(bundle),
             input_example=input_example(bundle),
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
-            registered_model_name=name,
+            registered_model_name=experiment.model_name,
             metadata={DIGEST_TAG: bundle.digest},
-            tags=dict(tags),
         )
+        mlflow.log_metrics(flat_numbers(scores), model_id=info.model_id)
     number = str(info.registered_model_version)
-    return Registered(name, number, f"models:/{name}/{number}", run.info.run_id)
+    return Registered(experiment.model_name, number, f"models:/{experiment.model_name}/{number}", run.info.run_id)
+
+
+def _experiment_id(experiment: Experiment) -> str:
+    import mlflow
+
+    return str(mlflow.set_experiment(experiment.tracking_experiment).experiment_id)
+
+
+def flat_numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the finite numbers of a nested mapping under names joined by "/"."""
+    found: dict[str, float] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat_numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            found[f"{prefix}{key}"] = float(value)
+    return found
 
 
 def _find_version(client: Any, name: str, digest: str) -> Registered | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import glob
-from collections.abc import Iterator, Sequence
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,10 +21,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def predict_images(bundle: Path | str | Runtime, paths: Sequence[Path | str]) -> list[dict[str, Any]]:
-    """Return a row an image, in order: {"path", "class", "probability", "probabilities", "error"}.
+    """Return a row an image, in order: {"path", "class", "probability", "probabilities"}, for regression {"path", "value"}.
 
-    `paths` are files, folders (searched to the bottom) and glob patterns. `error` is "" for an image that was read; one
-    that was not has its reason there and None elsewhere. Regression rows hold "value" in place of class and probabilities.
+    `paths` are files, folders (searched to the bottom) and glob patterns. An image that cannot be read gives {"path", "error"}.
     Raises UserError for a bundle that was changed and for a path where nothing is.
     """
     runtime = bundle if isinstance(bundle, Runtime) else open_runtime(bundle)
@@ -39,10 +40,7 @@ def open_runtime(bundle: Path | str) -> Runtime:
 
 def predict_batch(runtime: Runtime, batch: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the rows of a few images."""
-    empty = dict.fromkeys(("class", "probability", "probabilities") if runtime.classes else ("value",))
-    return [
-        {"path": str(path), **empty, "error": "", **answer} for path, answer in zip(batch, runtime.answers(batch), strict=True)
-    ]
+    return [{"path": str(path), **answer} for path, answer in zip(batch, runtime.answers(batch), strict=True)]
 
 
 def find_images(paths: Sequence[Path | str]) -> list[Path]:
@@ -75,21 +73,43 @@ def _batches(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
         yield paths[start : start + BATCH]
 
 
-def write_csv(rows: Sequence[dict[str, Any]], file: IO[str]) -> None:
+def print_rows(rows: Sequence[dict[str, Any]], *, style: str = "table", file: IO[str] | None = None) -> None:
+    """Print rows to `file` (standard output): "json" one array, "csv" a column a class, "table" a line an image."""
+    out = sys.stdout if file is None else file
+    if style == "json":
+        print(json.dumps(rows, indent=1), file=out)
+    elif style == "csv":
+        write_csv(rows, out)
+    else:
+        width = max((len(row["path"]) for row in rows), default=0)
+        for row in rows:
+            print(f"{row['path']:<{width}}  {in_words(row)}", file=out)
+        failed = sum("error" in row for row in rows)
+        if failed:
+            print(f"{failed} of {len(rows)} could not be read", file=out)
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """Return an answer as one line of text, with the three most probable classes."""
+    if "error" in row:
+        return f"error: {row['error']}"
+    if "value" in row:
+        return f"{row['value']:.6g}"
+    best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:3]
+    return "  ".join(f"{name} {p:.4f}" for name, p in best)
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], file: IO[str]) -> None:
     """Write rows as CSV, one column a class; text that a spreadsheet would run as a formula gets a leading quote."""
-    flat = [{**_without(row, "probabilities"), **_columns(row)} for row in rows]
+    flat = [
+        {name: value for name, value in row.items() if name != "probabilities"}
+        | {f"p({name})": value for name, value in row.get("probabilities", {}).items()}
+        for row in rows
+    ]
     names = list(dict.fromkeys(name for row in flat for name in row))
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([inert(name) for name in names])
     writer.writerows([[inert(row.get(name)) for name in names] for row in flat])
-
-
-def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != key}
-
-
-def _columns(row: dict[str, Any]) -> dict[str, float]:
-    return {f"p({name})": value for name, value in (row.get("probabilities") or {}).items()}
 
 
 def inert(value: Any) -> Any:

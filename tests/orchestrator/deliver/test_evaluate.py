@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from orchestrator.deliver.evaluate import evaluate_folder, wilson
+from orchestrator.deliver.evaluate import evaluate_bundle, wilson
 from orchestrator.deliver.runtime import Runtime
 from orchestrator.errors import UserError
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def test_scores_equal_counting_by_hand(world: World, photos: Path) -> None:
     (photos / "dog" / "zz.png").write_bytes(b"junk")
-    found = evaluate_folder(world.bundle, photos)
+    found = evaluate_bundle(world.bundle, photos)
     probabilities = Runtime(world.bundle).probabilities(world.splits.test.images).astype(np.float64)
     targets = world.splits.test.targets.astype(int)
     assert found["n"] == 20 and [Path(path).name for path, _ in found["skipped"]] == ["zz.png"]
-    assert found["scores"]["accuracy"] == pytest.approx((probabilities.argmax(1) == targets).mean())
-    assert found["scores"]["log_loss"] == pytest.approx(-np.log(probabilities[np.arange(20), targets]).mean(), abs=1e-5)
+    assert found["accuracy"] == pytest.approx((probabilities.argmax(1) == targets).mean())
+    assert found["log_loss"] == pytest.approx(-np.log(probabilities[np.arange(20), targets]).mean(), abs=1e-5)
     for true in range(3):
         for guess in range(3):
             assert found["confusion"][true][guess] == ((targets == true) & (probabilities.argmax(1) == guess)).sum()
@@ -41,13 +41,13 @@ def test_interval_is_wilsons(hits: int, n: int) -> None:
 def test_what_does_not_fit_is_named(world: World, photos: Path, tmp_path: Path) -> None:
     (photos / "zebra").mkdir()
     with pytest.raises(UserError, match="subfolders zebra are not among its classes"):
-        evaluate_folder(world.bundle, photos)
+        evaluate_bundle(world.bundle, photos)
     with pytest.raises(UserError, match="no such folder"):
-        evaluate_folder(world.bundle, tmp_path / "none")
+        evaluate_bundle(world.bundle, tmp_path / "none")
     empty = tmp_path / "empty"
     (empty / "dog").mkdir(parents=True)
     with pytest.raises(UserError, match="no image in it"):
-        evaluate_folder(world.bundle, empty)
+        evaluate_bundle(world.bundle, empty)
     (empty / "dog" / "a.png").write_bytes(b"")
     with pytest.raises(UserError, match="none of its 1 images can be read"):
-        evaluate_folder(world.bundle, empty)
+        evaluate_bundle(world.bundle, empty)

@@ -78,6 +78,17 @@ def test_equals_the_ensemble_room(voting: str) -> None:
     np.testing.assert_allclose(ensemble_of(pool, Vote(voting, WEIGHTS, TEMPERATURES, 1.3)), expected, atol=2e-6)
 
 
+def test_a_stacked_head_equals_the_ensemble_rooms() -> None:
+    from orchestrator.ensemble.stacking import LinearHead
+
+    pool, rng = random_pool(3).astype(np.float32), np.random.default_rng(4)
+    head = LinearHead(tuple(map(tuple, rng.normal(size=(4, 12)))), tuple(rng.normal(size=4)))
+    members = [{"trial_id": str(i), "weight": 1.0, "temperature": 1.0} for i in range(3)]
+    plain = {"coefficients": head.coefficients, "intercept": head.intercept}
+    vote = Vote.from_dict({"voting": "soft", "members": members, "head": plain})
+    np.testing.assert_allclose(ensemble_of(pool, vote), head.combine(pool), atol=1e-5)
+
+
 def test_vote_reads_the_plain_form_and_normalises() -> None:
     vote = Vote.from_dict({"voting": "soft", "members": [{"trial_id": "a", "weight": 3}, {"trial_id": "b", "weight": 1}]})
     assert vote == Vote("soft", (0.75, 0.25), (1.0, 1.0), 1.0)

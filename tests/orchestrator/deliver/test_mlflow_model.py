@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.config import Experiment, ExportSection
 from orchestrator.deliver.mlflow_model import Registered, register, speaking_to
 from orchestrator.deliver.runtime import Runtime
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's and SQLAlchemy's own
 NAME = "tiny-ensemble"
+EXPERIMENT = Experiment(name="here", export=ExportSection(model_name=NAME))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def registered(world: World, uri: str, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-        yield register(world.bundle, uri=uri, experiment="here", name=NAME)
+        yield register(world.bundle, EXPERIMENT, uri=uri, scores={"split": "test", "ensemble": {"accuracy": 0.5}})
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +108,12 @@ def test_stored_with_signature_example_pins_and_no_pickle(model: Any, registered
 def test_the_same_bundle_is_registered_once(registered: Registered, world: World, uri: str) -> None:
     import mlflow
 
-    assert register(world.bundle, uri=uri, experiment="here", name=NAME, alias="again") == registered
+    assert register(world.bundle, EXPERIMENT, uri=uri, alias="again") == registered
     client = mlflow.MlflowClient(uri)
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
     found = client.get_model_version_by_alias(NAME, "again")
+    assert client.get_run(registered.run_id).data.metrics == {"ensemble/accuracy": 0.5}
+    assert str(registered) == "tiny-ensemble version 1 (models:/tiny-ensemble/1)"
     assert str(found.version) == registered.version and "base64" in found.description
 
 
