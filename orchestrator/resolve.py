@@ -11,6 +11,7 @@ from orchestrator.config import Experiment
 from orchestrator.errors import ConfigError, UserError
 from orchestrator.experiment_file import read_space
 from orchestrator.experiment_file.meaning import is_file_name
+from orchestrator.experiment_file.problems import knob_problem
 from search_spaces.dimensions import Choice, levels
 from search_spaces.space import Space, narrow
 from trainables.config import TrainConfig
@@ -18,8 +19,8 @@ from trainables.config import TrainConfig
 if TYPE_CHECKING:
     from trainables.data.dataset import DataConfig
 
-_PLAIN = {"augmentation": "none", "dropout": 0.0}
-"""The canon's baseline: no regularisation, no augmentation (`train:` and `baseline:` may say otherwise)."""
+_PLAIN = {"augmentation": "none", "dropout": 0.0, "weight_decay": 1e-5}
+"""A baseline as good as unregularised, yet a point of the built-in spaces (`train:` and `baseline:` may say otherwise)."""
 _CLASSES_ONLY = ("label_smoothing", "mixup", "cutmix", "class_weights", "sampler", "focal_gamma")
 """Knobs that mean nothing where the target is a number."""
 
@@ -66,18 +67,14 @@ def space_of(experiment: Experiment, diagnosis: Mapping[str, Any] | None = None)
 
 def check_knobs(space: Space, place: str) -> None:
     """Raise ConfigError for every constant, option or bound of a space that no TrainConfig takes."""
-    values = [(key, value) for key, value in space.constants.items()]
+    values: list[tuple[str, Any]] = list(space.constants.items())
     for dimension in space.dimensions:
         ends = dimension.options if isinstance(dimension, Choice) else levels(dimension, 2)
         values += [(dimension.name, value) for value in ends]
-    problems = []
-    for key, value in values:
-        try:
-            TrainConfig.from_dict({key: value})
-        except ValueError as error:
-            problems.append(f"{place}: space {space.name!r}: {str(error).removeprefix('train.')}")
+    found = [(key, knob_problem(key, value)) for key, value in values]
+    problems = dict.fromkeys(f"{place}: space {space.name!r}: {key}: {message}" for key, message in found if message)
     if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+        raise ConfigError(list(problems))
 
 
 def _with_files(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,10 +49,25 @@ def check_ops(words: Iterable[str]) -> tuple[str, ...]:
     return checked
 
 
+def ops_of(name: str) -> tuple[str, ...]:
+    """Return the operations of a set, or of sets joined by "+"; raises ValueError for an unknown name.
+
+    A transform of one's own, "module:callable", says nothing here: what it does is known where it runs.
+    """
+    found: list[str] = []
+    for part in (piece.strip() for piece in name.split("+")):
+        if part not in OPS and ":" not in part:
+            near = difflib.get_close_matches(part, OPS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(OPS)}"
+            raise ValueError(f"augmentation: got {name!r}; {hint} (joined by '+', or module:callable)")
+        found += OPS.get(part, ())
+    return tuple(dict.fromkeys(found))
+
+
 def forbidden_ops(name: str, forbid: Iterable[str]) -> tuple[str, ...]:
-    """Return the operations of the set `name` that are forbidden (empty: the set may be used)."""
+    """Return the operations of a set that are forbidden (empty: the set may be used)."""
     barred = set(forbid)
-    return tuple(op for op in OPS.get(name, ()) if op in barred)
+    return tuple(op for op in ops_of(name) if op in barred)
 
 
 def sets_for(words: Iterable[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from search_spaces.augmentation import OPS, check_ops, sets_for
+from search_spaces.augmentation import check_ops, forbidden_ops, sets_for
 from search_spaces.dimensions import (
     Choice,
     Dimension,
@@ -204,7 +204,7 @@ def narrow(space: Space, forbid: Iterable[str], recommend: Iterable[str] = ()) -
     kept: list[Dimension] = []
     for dimension in space.dimensions:
         if isinstance(dimension, Choice) and dimension.name == "augmentation":
-            options = [o for o in dict.fromkeys([*asked, *dimension.options]) if not barred & set(OPS.get(str(o), ()))]
+            options = [o for o in dict.fromkeys([*asked, *dimension.options]) if not forbidden_ops(str(o), barred)]
             dimension = dataclasses.replace(dimension, options=tuple(options) or ("none",))
         if dimension.when is not None and dimension.when.key == "augmentation":
             values = _still_met(dimension.when, kept)

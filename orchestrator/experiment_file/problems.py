@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from orchestrator.config import Experiment
 from orchestrator.experiment_file.document import Document, KeyPath
-from search_spaces.augmentation import OPS
+from search_spaces.augmentation import ops_of
 from trainables.config import TrainConfig
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -113,9 +113,17 @@ def train_problems(document: Document, section: str) -> Iterator[str]:
         if key not in known:
             yield line_of(document, path, f"unknown key (got {shown(value)}); {nearest(key, known)}")
             continue
-        try:
-            TrainConfig.from_dict({key: value})
-        except ValueError as error:
-            yield line_of(document, path, str(error).removeprefix(f"train.{key}: "))
-        if key == "augmentation" and isinstance(value, str) and value not in OPS:
-            yield line_of(document, path, f"got {value!r}, {nearest(value, OPS)}")
+        message = knob_problem(key, value)
+        if message:
+            yield line_of(document, path, message)
+
+
+def knob_problem(key: str, value: Any) -> str:
+    """Return what is wrong with one value of a TrainConfig field, or "" where nothing is."""
+    try:
+        config = TrainConfig.from_dict({key: value})
+        if key == "augmentation":
+            ops_of(config.augmentation)
+    except ValueError as error:
+        return str(error).removeprefix("train.").removeprefix(f"{key}: ")
+    return ""
