@@ -73,7 +73,7 @@ def _head_start(model: nn.Module) -> int:
     children = list(model.named_children())
     top = last_layer(model).split(".")[0]
     index = next(i for i, (name, _) in enumerate(children) if name == top)
-    while index > 0 and isinstance(children[index - 1][1], nn.Dropout):
+    while index > 0 and "Dropout" in type(children[index - 1][1]).__name__:
         index -= 1
     return index
 

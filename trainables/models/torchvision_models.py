@@ -34,7 +34,7 @@ def build(config: TrainConfig, *, outputs: int, channels: int, image_size: int) 
         options = {"input_size": (image_size, image_size)}
     try:
         model: nn.Module = tv.get_model(config.model, weights=None, num_classes=outputs, **options)
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:
         raise ValueError(f"train.image_size: {config.model} cannot take {image_size} px ({error})") from error
     if channels != 3:
         _fit_first_layer(model, channels)
@@ -94,7 +94,9 @@ def pipeline_facts(config: TrainConfig) -> dict[str, Any]:
 
 
 def smallest_size(model: str) -> int:
-    """Return the smallest image side the architecture takes."""
+    """Return the smallest image side the architecture takes (transformers state their weights' size instead: 1 for them)."""
+    if model.startswith((*FIXED_SIZE, "swin_")):
+        return 1
     return int(max(tv.get_model_weights(model).DEFAULT.meta["min_size"]))
 
 

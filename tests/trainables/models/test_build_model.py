@@ -92,3 +92,14 @@ def test_weights_that_are_not_published_are_refused() -> None:
         _build("cnn_a", weights="default")
     with pytest.raises(ValueError, match="allowed: none, default, IMAGENET1K_V1"):
         _build("resnet18", weights="IMAGENET21K")
+
+
+@pytest.mark.parametrize("weights", ["default", "IMAGENET1K_V1"])
+def test_published_weights_are_fetched_by_name(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.random.fork_rng(devices=[]):
+        published = tv.mobilenet_v3_small(weights=None).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: published)
+    net = _build("mobilenet_v3_small", weights=weights)
+    rest = {k: v for k, v in net.state_dict().items() if not k.startswith("classifier.3")}
+    assert all(torch.equal(v, published[k]) for k, v in rest.items())
+    assert net.get_parameter("classifier.3.weight").shape == (3, 1024)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from trainables.config import TrainConfig
+from trainables.keyed_dropout import use_keyed_dropout
 from trainables.models import build_model
 from trainables.models.stages import first_layer, last_layer, replace_module, stages
 
@@ -61,6 +62,11 @@ def test_a_strangers_net_is_read_by_its_modules() -> None:
     net.drop, net.out = nn.Dropout(), nn.Linear(2, 3)
     found = stages(net)
     assert [(s.name, len(s.modules)) for s in found] == [("stem", 1), ("stage1", 2), ("stage2", 2), ("head", 2)]
+
+
+def test_a_dropout_of_another_kind_before_the_logits_stays_with_the_head() -> None:
+    net = use_keyed_dropout(_meta("googlenet"))
+    assert [type(module).__name__ for module in stages(net)[-1].modules] == ["KeyedDropout", "Linear"]
 
 
 def test_both_ends_are_found_and_replaced() -> None:
