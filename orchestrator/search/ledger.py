@@ -79,6 +79,8 @@ class TrialLog:
     """What the ledger says of one trial."""
 
     spec: TrialSpec
+    first: TrialSpec
+    """The spec it was created with; population training changes numbers of `spec` later."""
     drawn: dict[str, Any]
     """What the space gave (constants and dimensions): enough to tell a searcher of it again."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -100,7 +102,8 @@ def apply(logs: dict[str, TrialLog], event: Event) -> None:
     """Let one event change the logs; the same epoch told twice counts once."""
     kind, log = event["event"], logs.get(event.get("trial_id", ""))
     if kind == "created":
-        logs.setdefault(event["trial_id"], TrialLog(spec_from(event["spec"]), event.get("drawn", {})))
+        spec = spec_from(event["spec"])
+        logs.setdefault(spec.trial_id, TrialLog(spec, spec, event.get("drawn", {})))
     elif log is None:
         return
     elif kind == "epoch":

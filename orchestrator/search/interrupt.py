@@ -1,0 +1,72 @@
+"""What ends a search early: a spent time budget, somebody who asks, Ctrl-C, SIGTERM or SIGHUP; everything is kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+TIME_BUDGET, ASKED = "time_budget", "asked"
+
+
+class Ending:
+    """Says whether a search should end early, and why; the time starts when this is made."""
+
+    def __init__(self, *, time_budget_s: float = 0.0, stop: Callable[[], bool] | None = None) -> None:
+        self._deadline = time.monotonic() + time_budget_s if time_budget_s else float("inf")
+        self._stop = stop
+
+    def reason(self) -> str:
+        """Return "" to go on, TIME_BUDGET (trials under way count as stopped) or ASKED (they can go on later)."""
+        if time.monotonic() >= self._deadline:
+            return TIME_BUDGET
+        return ASKED if self._stop is not None and self._stop() else ""
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal ends what is running now; not an Exception, so that nobody who catches those swallows it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """Return the shell's exit code for this signal: 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP)."""
+        return 128 + self.signum
+
+
+@contextmanager
+def signals(first: Callable[[int], None]) -> Iterator[None]:
+    """Call `first(signal)` on the first signal and raise Signalled on a second one; old handlers return afterwards.
+
+    Handlers are set also where a parent had the signal ignored (`cmd &`). Off the main thread nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        seen.append(signum)
+        if len(seen) > 1:
+            raise Signalled(signum)
+        first(signum)
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def raise_now(signum: int) -> None:
+    """Raise Signalled at once: the `first` of a search that trains in this very process."""
+    raise Signalled(signum)

@@ -1,0 +1,213 @@
+"""A whole search, or a fixed list of trainings, from an experiment: opened, run on its backend, closed, and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.config import Experiment
+from orchestrator.errors import Interrupted, RunFailed, UserError
+from orchestrator.search.algorithms import derive_seed, make_proposer, point_in
+from orchestrator.search.conductor import Conductor, Figures, Policy, Source
+from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled
+from orchestrator.search.ledger import read_events, trial_logs
+from orchestrator.search.lock import driver_lock
+from orchestrator.search.progress import Progress, open_progress
+from orchestrator.search.schedulers import make_scheduler
+from orchestrator.store.predictions import PredictionBank
+from orchestrator.store.records import MemberRecord, TrialSpec, mode_of
+from orchestrator.store.workspace import Workspace, read_json
+from orchestrator.tracking.tracker import Tracker
+from search_spaces.space import Float, Space
+
+if TYPE_CHECKING:
+    from trainables.data import DataConfig
+
+Stop = Callable[[], bool]
+
+
+def run_search(
+    experiment: Experiment, workspace: Workspace, tracker: Tracker, *, resume: bool = False, extra_trials: int = 0,
+    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None,
+) -> list[MemberRecord]:  # fmt: skip
+    """Search and return the trials' records in order; raises UserError, RunFailed, or Interrupted on a signal.
+
+    A finished search is returned as it is; an unfinished one needs `resume`. With it finished trials stay, unfinished ones
+    go on under their ids, the proposer and the scheduler know all that was, and `extra_trials` come on top.
+    """
+    with driver_lock(workspace.lock):
+        events = read_events(workspace.ledger)
+        logs = {trial_id: log for trial_id, log in trial_logs(events).items() if log.spec.kind == "trial"}
+        planned = max([experiment.search.trials, *(int(e["total"]) for e in events if e["event"] == "opened" and "total" in e)])
+        unfinished = [trial_id for trial_id, log in logs.items() if not log.status]
+        if logs and not resume:
+            if not unfinished and _complete(events, len(logs)):
+                return [workspace.load_record(trial_id) for trial_id in logs]
+            raise UserError(
+                f"{workspace.root}: holds a search of {len(logs)} trials, {len(unfinished)} of them unfinished; go on with "
+                f"`orchestrate search {workspace.root} --resume`, or start another with -o name=NAME"
+            )
+        total = planned + extra_trials
+
+        def prepare(conductor: Conductor) -> None:
+            conductor.opened(total=total, algorithm=experiment.search.algorithm, scheduler=experiment.search.scheduler)
+
+        source = _source(experiment, workspace, total)
+        return _conduct(
+            experiment, workspace, tracker, prepare=prepare, source=source, progress=progress, stop=stop, figures=figures
+        )
+
+
+def run_specs(
+    experiment: Experiment, workspace: Workspace, tracker: Tracker, specs: Sequence[TrialSpec], *,
+    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None,
+) -> list[MemberRecord]:  # fmt: skip
+    """Train a fixed list (baseline, refits, bags) and return their records in its order.
+
+    Those that ended before are not run again, unfinished ones go on from their checkpoints.
+    """
+    with driver_lock(workspace.lock):
+        logs = trial_logs(read_events(workspace.ledger))
+        if all(spec.trial_id in logs and logs[spec.trial_id].status for spec in specs):
+            return [workspace.load_record(spec.trial_id) for spec in specs]
+
+        def prepare(conductor: Conductor) -> None:
+            conductor.add_specs(specs)
+
+        return _conduct(
+            experiment, workspace, tracker, prepare=prepare, source=None, progress=progress, stop=stop, figures=figures
+        )
+
+
+def _complete(events: Sequence[Mapping[str, Any]], trials: int) -> bool:
+    """Return whether the newest search reached its total, or said that there was nothing left to propose."""
+    last = max((i for i, e in enumerate(events) if e["event"] == "opened" and "total" in e), default=0)
+    return trials >= int(events[last].get("total", 0)) or any(e["event"] == "closed" for e in events[last:])
+
+
+def _conduct(
+    experiment: Experiment, workspace: Workspace, tracker: Tracker, *, prepare: Callable[[Conductor], None],
+    source: Source | None, progress: Progress | None, stop: Stop | None, figures: Figures | None,
+) -> list[MemberRecord]:  # fmt: skip
+    """Run a search or a list on the experiment's backend, with everything opened before and closed after."""
+    from orchestrator.resolve import data_config
+
+    search = experiment.search
+    data = data_config(experiment)
+    fingerprint = _put_targets(workspace, data)
+    policy = Policy(search.metric, search.max_failures, search.keep_weights, search.disk_cap_gb, fingerprint)
+    scheduler = _scheduler(experiment) if source is not None else None
+    ending = Ending(time_budget_s=search.time_budget_s if source is not None else 0.0, stop=stop)
+    tracker.search_started(_params(experiment), {"data_fingerprint": fingerprint})
+    conductor = Conductor(
+        workspace, policy, tracker=tracker, progress=progress or open_progress(), scheduler=scheduler, source=source,
+        figures=figures,
+    )  # fmt: skip
+    with _closing(conductor, tracker, workspace, search.metric):
+        prepare(conductor)
+        if not conductor.pending:
+            pass
+        elif search.backend == "local":
+            from orchestrator.search.local import run_local
+
+            run_local(conductor, data=data, root=str(workspace.root), metric=search.metric, ending=ending)
+        else:
+            from orchestrator.search.ray_tune import run_ray
+
+            run_ray(conductor, experiment=experiment, data=data, workspace=workspace, ending=ending)
+        reason = ending.reason() if not conductor.finished else ""
+        if reason == TIME_BUDGET:
+            conductor.stop_all(TIME_BUDGET)
+        elif reason == ASKED:
+            conductor.interrupted(ASKED)
+        else:
+            conductor.completed()
+    return [workspace.load_record(t) for t in conductor.ids if workspace.record(t).exists()]
+
+
+@contextlib.contextmanager
+def _closing(conductor: Conductor, tracker: Tracker, workspace: Workspace, metric: str) -> Iterator[None]:
+    """Close the ledger and the parent run whatever happens, and turn a signal into the error that the command line shows."""
+    status = "failed"
+    try:
+        yield
+        status = "finished"
+    except Signalled as signal:
+        status = "interrupted"
+        conductor.interrupted(str(signal))
+        raise Interrupted(f"{signal}; {_go_on(workspace, conductor)}", signal.exit_code) from None
+    except RunFailed as error:
+        conductor.interrupted(str(error))
+        raise RunFailed(f"{error}; {_go_on(workspace, conductor)}") from error
+    finally:
+        conductor.close()
+        best = conductor.board.best
+        metrics = {f"best/val/{metric}": best.best} if best else {}
+        tracker.search_ended(status, {**metrics, "trials": float(len(conductor.ids))})
+
+
+def _go_on(workspace: Workspace, conductor: Conductor) -> str:
+    done = f"{conductor.board.count('finished', 'stopped')} of {conductor.board.total} trials are done"
+    return f"{done} and everything is kept; go on with `orchestrate search {workspace.root} --resume`"
+
+
+def _put_targets(workspace: Workspace, data: DataConfig) -> str:
+    """Decode the data once (into the node's cache), keep its targets, and return its fingerprint; raises UserError."""
+    from orchestrator.search.trial import splits_of
+
+    bank = PredictionBank(workspace)
+    try:
+        splits = splits_of(data)
+        for split in ("val", "test"):
+            part = splits.part(split)
+            bank.put_targets(split, part.targets, part.ids, splits.fingerprint)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return splits.fingerprint
+
+
+def _params(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "name": experiment.name,
+        "seed": experiment.seed,
+        **{f"search.{k}": v for k, v in experiment.search.model_dump().items()},
+    }
+
+
+def _scheduler(experiment: Experiment) -> Any:
+    search = experiment.search
+    bounds = {d.name: (d.low, d.high) for d in _space(experiment).dimensions if isinstance(d, Float)}
+    return make_scheduler(
+        search.scheduler, grace=search.grace_epochs, reduction=search.reduction_factor, seed=experiment.seed, bounds=bounds
+    )
+
+
+def _space(experiment: Experiment, workspace: Workspace | None = None) -> Space:
+    """Return the space, narrowed by the diagnosis that the run folder holds."""
+    from orchestrator.resolve import space_of
+
+    diagnosis = read_json(workspace.diagnosis) if workspace is not None and workspace.diagnosis.exists() else None
+    return space_of(experiment, diagnosis)
+
+
+def _source(experiment: Experiment, workspace: Workspace, total: int) -> Source:
+    """Return where trials come from, the baseline's point first where it lies in the space."""
+    from orchestrator.resolve import baseline_config, fixed_config
+
+    search = experiment.search
+    space = _space(experiment, workspace)
+    fixed = fixed_config(experiment)
+
+    def make(index: int, drawn: Mapping[str, Any]) -> TrialSpec:
+        return TrialSpec("", {**fixed, **drawn, "seed": derive_seed(experiment.seed, "trial", index)})
+
+    point = point_in(space, baseline_config(experiment)) if search.seed_baseline else None
+    try:
+        proposer = make_proposer(
+            search.algorithm, space, seed=experiment.seed, mode=mode_of(search.metric), trials=total,
+            points=[point] if point else [],
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return Source(proposer, make, total)

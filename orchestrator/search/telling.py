@@ -1,0 +1,35 @@
+"""What a tracker is told of a trial: its full configuration, its tags, and numbers that changed on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.search.ledger import TrialLog
+from orchestrator.store.records import TrialSpec
+from trainables.config import TrainConfig, config_hash
+
+
+def params_of(spec: TrialSpec) -> dict[str, Any]:
+    """Return the flat TrainConfig of a spec; of one that does not hold (its trial fails with the reason), what was given."""
+    try:
+        return TrainConfig.from_dict(spec.config).to_dict()
+    except ValueError:
+        return dict(spec.config)
+
+
+def tags_of(spec: TrialSpec, fingerprint: str) -> dict[str, str]:
+    """Return the tags by which a trial's run is found."""
+    tags = {"kind": spec.kind, "model": str(params_of(spec).get("model", "")), "data_fingerprint": fingerprint}
+    try:
+        tags["config_hash"] = config_hash(TrainConfig.from_dict(spec.config))
+    except ValueError:
+        tags["config_hash"] = ""
+    return tags | ({"parent": spec.parent} if spec.parent else {})
+
+
+def numbers_taken(log: TrialLog) -> dict[str, float]:
+    """Return, as metrics, the numbers that population training has changed since the trial's run was opened."""
+    if log.spec is log.first:
+        return {}
+    changed = {key: value for key, value in log.spec.config.items() if log.first.config.get(key) != value}
+    return {f"pbt/{key}": float(value) for key, value in changed.items() if isinstance(value, int | float)}
