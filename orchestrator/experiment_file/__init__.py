@@ -72,9 +72,10 @@ def _put_over(document: Document, text: str) -> list[str]:
     except ConfigError as error:
         return error.problems
     target: Any = document.values
-    for part in parts[:-1]:
+    for depth, part in enumerate(parts[:-1], start=1):
         if not isinstance(target.get(part), dict):
             target[part] = {}
+            document.places[parts[:depth]] = place
         target = target[part]
     target[parts[-1]] = value
     document.places = {p: at for p, at in document.places.items() if p[: len(parts)] != parts} | {parts: place}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from dataclasses import dataclass
@@ -10,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
 from orchestrator.resolve import baseline_config, data_config, fixed_config, space_of
-from orchestrator.setup.cost import Cost, estimate
+from orchestrator.setup.cost import Cost, Measured, estimate
 from orchestrator.setup.label_guard import guard_for
 from search_spaces.dimensions import Choice, Dimension
-from search_spaces.space import Space, size, to_dict
+from search_spaces.space import RandomTrial, Space, draw, size, to_dict
 from trainables.config import TrainConfig
 
 if TYPE_CHECKING:
     from trainables.data.dataset import ImageSet, Splits
 
-PROBE_ROWS = 512
-"""Training rows that the measured epoch takes."""
-GRID_LIMIT = 100_000
+PROBE_ROWS = 256
+"""Training rows that a measured epoch takes."""
+PROBE_DRAWS = 5
+"""Configurations of the space that are timed beside the baseline, as long as `PROBE_SECONDS` are not spent."""
+PROBE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -62,45 +65,58 @@ class CheckReport:
 
 
 def check(experiment: Experiment, *, measure: bool = True) -> CheckReport:
-    """Return the report; with `measure`, load the data and time part of an epoch of the baseline here; raises UserError."""
+    """Return the report; with `measure`, load the data and time parts of epochs on this machine; raises UserError."""
     space = space_of(experiment)
-    config = TrainConfig.from_dict(baseline_config(experiment))
-    trial_epochs = int({**TrainConfig().to_dict(), **fixed_config(experiment)}["epochs"])
+    baseline_config(experiment)
     warnings = [*_overridden(experiment, space), *_size_warnings(experiment, space)]
-    seconds = weights_mb = None
     data: tuple[str, ...] = ()
+    measured = None
     if measure:
         splits = _load(experiment)
-        seconds, weights_mb = measure_epoch(config, splits)
+        measured = measure_costs(experiment, space, splits)
         data = _data_lines(splits)
         warnings += [*splits.notices, *_label_warnings(experiment, splits)]
-    cost = estimate(
-        experiment, epochs=trial_epochs, cpus=os.cpu_count() or 1, gpus=_gpus() if measure else 0, seconds_per_epoch=seconds,
-        weights_mb=weights_mb,
-    )  # fmt: skip
+    epochs = int({"epochs": TrainConfig().epochs, **fixed_config(experiment)}["epochs"])
+    cost = estimate(experiment, epochs=epochs, cpus=os.cpu_count() or 1, gpus=_gpus() if measure else 0, measured=measured)
     return CheckReport(experiment, space, cost, tuple(warnings), data)
 
 
-def measure_epoch(config: TrainConfig, splits: Splits) -> tuple[float, float]:
-    """Return (seconds of one epoch with its validation, megabytes of weights), timed on a part of the rows after a warm-up."""
-    from trainables.image_model import ImageModel
-
+def measure_costs(experiment: Experiment, space: Space, splits: Splits) -> Measured:
+    """Time the baseline and, while there is time, a few random configurations of the space; raises UserError."""
     share = min(1.0, PROBE_ROWS / len(splits.train))
     part = _part(splits, share)
+    started = time.perf_counter()
+    baseline = TrainConfig.from_dict(baseline_config(experiment))
+    seconds, weights_mb = time_epoch(baseline, part)
+    times, sizes = [seconds], [weights_mb]
+    for seed in range(PROBE_DRAWS):
+        if time.perf_counter() - started > PROBE_SECONDS:
+            break
+        drawn = {**fixed_config(experiment), **draw(space, RandomTrial(experiment.seed + seed))}
+        found = time_epoch(TrainConfig.from_dict(drawn), part)
+        times.append(found[0])
+        sizes.append(found[1])
+    scale = len(splits.train) / len(part.train)
+    trial = sum(times[1:]) / len(times[1:]) if times[1:] else seconds
+    return Measured(seconds * scale, trial * scale, max(sizes), len(times) - 1)
+
+
+def time_epoch(config: TrainConfig, splits: Splits) -> tuple[float, float]:
+    """Return (seconds of the second epoch, with its validation; megabytes of weights); raises UserError."""
+    from trainables.image_model import ImageModel
+
     try:
-        model = ImageModel(config.replace(epochs=2, warmup_epochs=0, average="none"), part)
+        model = ImageModel(config.replace(epochs=2, warmup_epochs=0, average="none"), splits)
         model.step()
         started = time.perf_counter()
         model.step()
+        seconds = time.perf_counter() - started
     except ValueError as error:
-        raise UserError(f"baseline: {error}") from error
-    seconds = (time.perf_counter() - started) * len(splits.train) / len(part.train)
+        raise UserError(f"{config.model}: {error}") from error
     return seconds, sum(tensor.nbytes for tensor in model.weights().values()) / 1e6
 
 
 def _part(splits: Splits, share: float) -> Splits:
-    import dataclasses
-
     if share >= 1:
         return splits
     return dataclasses.replace(splits, train=_thinned(splits.train, share), val=_thinned(splits.val, share))
@@ -183,13 +199,15 @@ def _cost_lines(cost: Cost) -> list[str]:
         f"about {likely:.0f} of {high:.0f} epochs through (at least {low:.0f})",
         f"{cost.other_epochs} epochs more for the baseline and the refits of the best",
     ]
-    if cost.seconds is None or cost.seconds_per_epoch is None or cost.disk_mb is None:
-        return [*lines, "not measured: seconds and disk (leave out --no-measure)"]
+    measured, seconds, disk = cost.measured, cost.seconds, cost.disk_mb
+    if measured is None or seconds is None or disk is None:
+        return [*lines, "seconds and disk: not measured (leave out --no-measure)"]
     return [
         *lines,
-        f"{cost.seconds_per_epoch:.2g} s an epoch (baseline, measured here): about {_clock(cost.seconds[1])}, "
-        f"between {_clock(cost.seconds[0])} and {_clock(cost.seconds[2])}; larger models of the space take longer",
-        f"disk about {cost.disk_mb:.0f} MB ({cost.weights_mb:.1f} MB of weights a model)",
+        f"an epoch takes {measured.baseline_seconds:.2g} s (baseline), {measured.trial_seconds:.2g} s "
+        f"(mean of {measured.draws} random trials), measured here on a part of the images, one at a time",
+        f"training takes about {_clock(seconds[1])}, between {_clock(seconds[0])} and {_clock(seconds[2])}",
+        f"disk about {disk:.0f} MB (weights of up to {measured.weights_mb:.1f} MB a model)",
     ]
 
 

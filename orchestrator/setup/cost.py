@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,26 @@ from typing import Any
 from orchestrator.config import Experiment
 
 
+CHECKPOINTS = 2
+"""Resumable states kept of each running trial."""
+STATE_SIZE = 3
+"""Of a state in units of the weights: the weights and Adam's two moments."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was timed on this machine: seconds of one epoch, and megabytes of the largest weights seen."""
+
+    baseline_seconds: float
+    trial_seconds: float
+    """Mean of a few random configurations of the space (of the baseline where there was no time for them)."""
+    weights_mb: float
+    draws: int
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Epochs trained, and wall-clock seconds as (low, likely, high); seconds are None where nothing was measured."""
+    """Epochs that will be trained, and what follows from them where something was measured."""
 
     trials: int
     epochs_per_trial: int
@@ -20,54 +38,43 @@ class Cost:
     """Of all trials: as if every rung kept its exact share, as the scheduler is expected to, as if it stopped nobody."""
     other_epochs: int
     """Of the baseline, the refits and the boosting rounds."""
-    seconds_per_epoch: float | None = None
-    weights_mb: float | None = None
-    """Of one model's weights."""
+    measured: Measured | None = None
     disk_mb: float | None = None
 
     @property
     def seconds(self) -> tuple[float, float, float] | None:
-        """Return wall-clock seconds of the whole way's training, low, likely and high."""
-        if self.seconds_per_epoch is None:
+        """Return wall-clock seconds of the whole way's training: low, likely, high."""
+        if self.measured is None:
             return None
-        low, likely, high = ((e + self.other_epochs) * self.seconds_per_epoch / self.concurrency for e in self.epochs)
+        each = self.measured.trial_seconds / self.concurrency
+        low, likely, high = ((trained + self.other_epochs) * each for trained in self.epochs)
         return low, likely, high
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form."""
         names = ("low", "likely", "high")
         return {
-            "trials": self.trials,
-            "epochs_per_trial": self.epochs_per_trial,
-            "concurrency": self.concurrency,
-            "search_epochs": dict(zip(names, self.epochs, strict=True)),
-            "other_epochs": self.other_epochs,
-            "seconds_per_epoch": self.seconds_per_epoch,
+            **dataclasses.asdict(self),
+            "epochs": dict(zip(names, self.epochs, strict=True)),
             "seconds": dict(zip(names, self.seconds, strict=True)) if self.seconds else None,
-            "weights_mb": self.weights_mb,
-            "disk_mb": self.disk_mb,
         }
 
 
-def estimate(
-    experiment: Experiment, *, epochs: int, cpus: int, gpus: int = 0, seconds_per_epoch: float | None = None,
-    weights_mb: float | None = None,
-) -> Cost:  # fmt: skip
+def estimate(experiment: Experiment, *, epochs: int, cpus: int, gpus: int = 0, measured: Measured | None = None) -> Cost:
     """Return the cost of an experiment whose trials take up to `epochs`, on a machine with so many CPUs and GPUs."""
     search, refit = experiment.search, experiment.ensemble.refit
-    concurrency = search.concurrency or default_concurrency(search.cpus_per_trial, search.gpus_per_trial, cpus, gpus)
-    concurrency = max(1, min(concurrency, search.trials))
+    wanted = search.concurrency or default_concurrency(search.cpus_per_trial, search.gpus_per_trial, cpus, gpus)
+    concurrency = min(wanted, search.trials)
     shares = survival(search.scheduler, epochs, search.grace_epochs, search.reduction_factor, search.trials)
     low, likely, high = (share * search.trials * epochs for share in shares)
     refits = 0 if refit.mode == "none" else refit.top * refit.members
     others = 1 + refits + experiment.ensemble.boost_rounds
     disk = None
-    if weights_mb is not None:
-        kept = weights_mb * (min(search.trials, search.keep_weights) + others)
-        disk = min(kept + 2 * 3 * weights_mb * concurrency, search.disk_cap_gb * 1000)
-    return Cost(
-        search.trials, epochs, concurrency, (low, likely, high), others * epochs, seconds_per_epoch, weights_mb, disk
-    )  # fmt: skip
+    if measured is not None:
+        kept = min(search.trials, search.keep_weights) + others
+        states = CHECKPOINTS * STATE_SIZE * concurrency
+        disk = min((kept + states) * measured.weights_mb, search.disk_cap_gb * 1000)
+    return Cost(search.trials, epochs, concurrency, (low, likely, high), others * epochs, measured, disk)
 
 
 def default_concurrency(cpus_per_trial: float, gpus_per_trial: float, cpus: int, gpus: int) -> int:
