@@ -15,7 +15,7 @@ from orchestrator.search.algorithms import Proposer
 from orchestrator.search.board import Board, Row
 from orchestrator.search.ending import final_record, headline, hopeless, sentence, take_over
 from orchestrator.search.ledger import Event, Ledger, TrialLog, apply, read_events, spec_to
-from orchestrator.search.progress import Progress
+from orchestrator.search.progress import Progress, Silent
 from orchestrator.search.retention import tidy
 from orchestrator.search.schedulers import Keep, Release, Scheduler, Verdict
 from orchestrator.search.telling import numbers_taken, params_of, tags_of
@@ -336,5 +336,9 @@ class Conductor:
         )
 
     def _show(self, event: str = "") -> None:
+        """Show the board; a terminal that fails costs the view, not the search."""
         self.board.elapsed = time.monotonic() - self._begun
-        self._progress.show(self.board, event)
+        try:
+            self._progress.show(self.board, event)
+        except Exception:
+            self._progress = Silent()

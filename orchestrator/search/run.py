@@ -113,6 +113,9 @@ def _conduct(
 
             run_local(conductor, data=data, root=str(workspace.root), metric=search.metric, ending=ending)
         else:
+            from orchestrator.search.ray_environment import prepare_environment
+
+            prepare_environment(search.address)  # before Ray is imported
             from orchestrator.search.ray_tune import run_ray
 
             run_ray(conductor, experiment=experiment, data=data, workspace=workspace, ending=ending)

@@ -64,7 +64,6 @@ def run_trial(
     that was trained but perhaps not heard of is reported again first. Whatever goes wrong inside is a failed record with
     the reason, never an exception; a loss that is not finite keeps the best epoch before it.
     """
-    started = time.monotonic()
     workspace = Workspace(root)
     seed = int(spec.config.get("seed", 0))
     record = MemberRecord(
@@ -77,7 +76,7 @@ def run_trial(
             config=config.to_dict(), seed=config.seed, config_hash=config_hash(config), data_fingerprint=splits.fingerprint
         )
         trial = _Trial(record, load_trainable(spec.trainable)(config, splits), workspace, metric, keep_checkpoints)
-        return trial.run(report, started)
+        return trial.run(report)
     except Exception as error:
         record = _left(workspace, record)
         text = f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error)[-6:])}"
@@ -97,10 +96,10 @@ class _Trial:
         self._key, self._sign = f"val/{metric}", 1.0 if mode_of(metric) == "max" else -1.0
         self._course = _Course()
 
-    def run(self, report: Report, started: float) -> MemberRecord:
+    def run(self, report: Report) -> MemberRecord:
         """Train on to the end; see `run_trial`."""
         self._resume()
-        before = self._course.seconds
+        before, started = self._course.seconds, time.monotonic()
         self._note("running")
         if self._course.epoch and not report(self._outcome()):
             return self._note("stopped", SCHEDULER)

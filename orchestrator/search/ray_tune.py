@@ -1,0 +1,229 @@
+"""Ray Tune runs the trials: it places, starts and stops workers; the conductor says which, and what becomes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from orchestrator.config import Experiment
+from orchestrator.errors import RunFailed
+from orchestrator.search.conductor import Conductor
+from orchestrator.search.interrupt import Ending, Signalled, raise_now, signals
+from orchestrator.search.ledger import spec_from, spec_to
+from orchestrator.search.preflight import driver_token
+from orchestrator.search.ray_cluster import Share, Watchdog, check_cluster, ray_session, share_out
+from orchestrator.search.schedulers import Verdict
+from orchestrator.store.workspace import Workspace
+from trainables.data import DataConfig
+
+
+def run_ray(
+    conductor: Conductor, *, experiment: Experiment, data: DataConfig, workspace: Workspace, ending: Ending
+) -> None:  # fmt: skip
+    """Run the conductor's trials on Ray; raises Signalled after a clean stop, RunFailed when Ray itself is lost."""
+    import ray
+
+    search = experiment.search
+    with signals(raise_now), ray_session(search):
+        if search.address != "local":
+            with driver_token(workspace.root):
+                check_cluster(dataclasses.asdict(data), str(workspace.root), experiment.tracking.uri)
+        resources = ray.cluster_resources()
+        share = share_out(search, cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
+        job = {"data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric}
+        watchdog = Watchdog()
+        course = _Course(conductor, ending, watchdog)
+        with watchdog, signals(course.signalled):
+            _fit(course, share, job, workspace.ray_results)
+        course.conclude()
+
+
+class _Course:
+    """What the pieces handed to Tune share: the conductor, and why it should end early, if it should."""
+
+    def __init__(self, conductor: Conductor, ending: Ending, watchdog: Watchdog) -> None:
+        self.conductor, self._ending, self._watchdog = conductor, ending, watchdog
+        self._signal = 0
+        self._fault: BaseException | None = None
+
+    def signalled(self, signum: int) -> None:
+        """Ask for a clean end; where Ray is lost there is none to wait for."""
+        if self._watchdog.lost:
+            raise RunFailed(self._watchdog.lost)
+        self._signal = signum
+
+    @property
+    def over(self) -> bool:
+        """Return whether Tune should stop everything now."""
+        return bool(self._signal or self._fault or self._watchdog.lost or self._ending.reason())
+
+    def guarded(self, call: Callable[[], Any], otherwise: Any = None) -> Any:
+        """Call the conductor; its first exception ends the search in good order instead of inside Tune."""
+        if self._fault is not None:
+            return otherwise
+        try:
+            return call()
+        except Exception as error:
+            self._fault = error
+            return otherwise
+
+    def conclude(self) -> None:
+        """Raise what ended the search early."""
+        if self._fault is not None:
+            raise self._fault
+        if self._signal:
+            raise Signalled(self._signal)
+        if self._watchdog.lost:
+            raise RunFailed(self._watchdog.lost)
+
+
+def _fit(course: _Course, share: Share, job: dict[str, Any], storage: Path) -> None:
+    """Hand everything to Tune and wait; what Tune raises after Ray was lost is that loss."""
+    trainable = tune.with_resources(train_on_ray, {"cpu": share.cpus, "gpu": share.gpus})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=_Handout(course, job, share.trials),
+            scheduler=_Judge(course),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_name_of,
+            trial_dirname_creator=_name_of,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(storage),
+            verbose=0,
+            callbacks=[_Teller(course)],
+            stop=_Ender(course),
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+    try:
+        tuner.fit()
+    except Exception:
+        if not course.over:
+            raise
+
+
+def train_on_ray(config: dict[str, Any]) -> None:
+    """Run one trial in a worker; Tune ends it by ending the thread inside `report`, so it never hears "stop"."""
+    from orchestrator.search.trial import run_trial
+    from trainables.contract import Outcome
+
+    job = json.loads(config["job"])
+
+    def report(outcome: Outcome) -> bool:
+        told = {"epoch": outcome.epoch, "metrics": outcome.metrics, "done": outcome.done}
+        tune.report({"outcome": json.dumps(told)})
+        return True
+
+    run_trial(
+        spec_from(job["spec"]), data=DataConfig(**job["data"]), root=job["root"], metric=job["metric"], report=report
+    )  # fmt: skip
+
+
+def _trial_id(trial: Any) -> str:
+    """Return our own id of a Ray trial."""
+    return str(json.loads(trial.config["job"])["spec"]["trial_id"])
+
+
+def _name_of(trial: Any) -> str:
+    """Return a short name that differs between attempts at one trial."""
+    return f"{_trial_id(trial)}_{trial.trial_id}"
+
+
+class _Stateless:
+    """Tune pickles what it is given for its snapshots; ours hold a live search, and nothing is ever restored from them."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Handout(_Stateless, Searcher):  # type: ignore[misc]  # Ray is not typed
+    """Hands out the conductor's next trial, when there is one and room for it."""
+
+    def __init__(self, course: _Course, job: dict[str, Any], at_once: int) -> None:
+        super().__init__()
+        self._course, self._job, self._at_once = course, job, at_once
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
+        """Return a trial's config, None for "not now", or FINISHED."""
+        conductor = self._course.conductor
+        if self._course.over or conductor.live >= self._at_once:
+            return None
+        spec = self._course.guarded(conductor.next_spec)
+        if spec is None:
+            return Searcher.FINISHED if conductor.finished else None
+        return {"job": json.dumps({**self._job, "spec": spec_to(spec)})}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Do nothing: the conductor hears it from the callback."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Leave an empty file, which Tune expects."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing."""
+
+
+class _Judge(_Stateless, FIFOScheduler):  # type: ignore[misc]  # Ray is not typed
+    """Asks the conductor after every epoch."""
+
+    def __init__(self, course: _Course) -> None:
+        super().__init__()
+        self._course = course
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
+        """Tell the conductor of an epoch and do as it says."""
+        if "outcome" not in result:
+            return str(TrialScheduler.CONTINUE)
+        told = json.loads(result["outcome"])
+        conductor, trial_id = self._course.conductor, _trial_id(trial)
+        verdict = self._course.guarded(lambda: conductor.epoch(trial_id, told["epoch"], told["metrics"]), Verdict.GO_ON)
+        go_on = verdict is Verdict.GO_ON or told["done"]
+        return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
+
+
+class _Teller(_Stateless, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+    """Tells the conductor of starts and ends."""
+
+    def __init__(self, course: _Course) -> None:
+        self._course = course
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Tell of a start."""
+        self._course.guarded(lambda: self._course.conductor.started(_trial_id(trial)))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Tell of an end, by the worker or by us."""
+        self._course.guarded(lambda: self._course.conductor.ended(_trial_id(trial)))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Tell of a worker that died."""
+        error = f"WorkerLost: {str(trial.get_error() or 'no reason known').strip().splitlines()[-1]}"
+        self._course.guarded(lambda: self._course.conductor.ended(_trial_id(trial), error=error))
+
+
+class _Ender(_Stateless, Stopper):  # type: ignore[misc]  # Ray is not typed
+    """Stops the whole experiment when it should end early."""
+
+    def __init__(self, course: _Course) -> None:
+        self._course = course
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        """Leave single trials to the scheduler."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether to end."""
+        return self._course.over
