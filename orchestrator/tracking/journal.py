@@ -50,7 +50,7 @@ class Journal:
         self._delivered, self._offset = self._read_offset()
         self._seq = max(self._seq, self._delivered)
         self._torn = _ends_torn(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = -1
         self._unsynced = 0
         if not self.id:
             self.id = uuid.uuid4().hex
@@ -60,6 +60,8 @@ class Journal:
     def append(self, kind: str, data: Mapping[str, Any]) -> int:
         """Write one event and return its number; raises OSError (disk full), and the next append starts a clean line."""
         with self._lock:
+            if self._file < 0:
+                self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             self._seq += 1
             event = {"seq": self._seq, "time": time.time_ns() // 1_000_000, "kind": kind, "data": dict(data)}
             line = json.dumps(event, separators=(",", ":"), default=str).encode() + b"\n"
@@ -105,7 +107,7 @@ class Journal:
         self.offset_path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Sync and close the file."""
+        """Sync and close the file; a later append opens it again."""
         with self._lock:
             if self._file >= 0:
                 self._sync()

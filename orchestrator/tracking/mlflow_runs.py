@@ -57,7 +57,7 @@ class Run:
 
     run_id: str
     params: dict[str, str] = field(default_factory=dict)
-    running: bool = True
+    status: str = "RUNNING"
 
 
 class MlflowRuns:
@@ -115,13 +115,14 @@ class MlflowRuns:
                 self._call("a file", run, self._client.log_artifact, run.run_id, str(path), folder)
 
     def set_status(self, run: Run, status: str, ended: int) -> None:
-        """Set RUNNING, or end the run as FINISHED, FAILED or KILLED at `ended` (ms since 1970)."""
+        """Set RUNNING, or end the run as FINISHED, FAILED or KILLED at `ended` (ms since 1970), unless it has that status."""
+        if status == run.status:
+            return
         if status == "RUNNING":
-            if not run.running:
-                self._call("a status", run, self._client.update_run, run.run_id, status=status)
+            self._call("a status", run, self._client.update_run, run.run_id, status=status)
         else:
             self._call("a status", run, self._client.set_terminated, run.run_id, status, ended)
-        run.running = status == "RUNNING"
+        run.status = status
 
     def _call(self, what: str, run: Run, method: Any, *args: Any, **kwargs: Any) -> None:
         from mlflow.exceptions import MlflowException
@@ -158,7 +159,7 @@ class MlflowRuns:
                 if key in self._runs:
                     self._client.delete_run(found.info.run_id)
                 else:
-                    self._runs[key] = Run(found.info.run_id, dict(found.data.params), found.info.status == "RUNNING")
+                    self._runs[key] = Run(found.info.run_id, dict(found.data.params), found.info.status)
             token = page.token or ""
         self._doubtful = False
 

@@ -27,7 +27,8 @@ class MlflowTracker:
     def __init__(
         self, workspace: Workspace, journal: Journal, sink: Sink, *, name: str, close_timeout: float = CLOSE_S
     ) -> None:
-        self._workspace, self._journal, self._close_timeout = workspace, journal, close_timeout
+        self._workspace, self._journal, self._sink, self._name = workspace, journal, sink, name
+        self._close_timeout = close_timeout
         self._epochs: dict[str, int] = {}
         """Told epochs of each trial, as the bits of a number."""
         self._running: set[str] = set()
@@ -35,6 +36,7 @@ class MlflowTracker:
         for event in read_events(journal.path):
             self._remember(event)
         self._delivery: Delivery | None = Delivery(journal, sink, name=name)
+        """None after `close`, until the next call."""
 
     @property
     def waiting(self) -> int:
@@ -77,7 +79,7 @@ class MlflowTracker:
         self._tell("search_ended", {"status": status, "metrics": split_finite(metrics)[0], "figures": _absolute(figures)})
 
     def close(self) -> None:
-        """Flush within the time bound; what remains stays in the journal and is said."""
+        """Flush within the time bound; what remains stays in the journal and is said. A later call opens the tracker again."""
         if self._delivery is None:
             return
         left = self._delivery.close(self._close_timeout)
@@ -88,6 +90,8 @@ class MlflowTracker:
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         """Append to the journal; a full disk costs the scores of this call, not the search."""
+        if self._delivery is None:
+            self._delivery = Delivery(self._journal, self._sink, name=self._name)
         try:
             seq = self._journal.append(kind, data)
         except (OSError, ValueError) as error:
