@@ -67,32 +67,28 @@ def out_of_bag(predictions: Predictions | Members, in_bag_MN: Bools) -> OutOfBag
     return OutOfBag(mean_NC.astype(np.float32), voters_N)
 
 
-def last_member_gain(
-    predictions: Predictions | Members, in_bag_MN: Bools, labels_N: Labels, *, metric: str, seed: int
+def last_members_gain(
+    predictions: Predictions | Members, in_bag_MN: Bools, labels_N: Labels, *, metric: str, seed: int, last: int = 3
 ) -> Interval:
-    """Change of the out-of-bag metric by the last member, with a 95% interval, on rows that were covered before it."""
+    """Change of the out-of-bag metric by the last few members, with a 95% interval, on rows covered before them."""
     members = Members.of(predictions)
-    without = out_of_bag(members.take_members(range(len(members) - 1)), in_bag_MN[:-1])
+    before = len(members) - last
+    if before < 1:
+        raise ValueError(f"needs more than {last} members to tell what the last {last} brought; got {len(members)}")
+    without = out_of_bag(members.take_members(range(before)), in_bag_MN[:before])
     rows = np.flatnonzero(without.covered_N)
-    before_NC: Floats = without.preds_NC[rows]
     after_NC: Floats = out_of_bag(members, in_bag_MN).preds_NC[rows]
-    return paired_difference(after_NC, before_NC, labels_N[rows], metric=metric, seed=seed)
+    return paired_difference(after_NC, without.preds_NC[rows], labels_N[rows], metric=metric, seed=seed)
 
 
 def gain_is_noise(
-    predictions: Predictions | Members,
-    in_bag_MN: Bools,
-    labels_N: Labels,
-    *,
-    metric: str,
-    seed: int,
-    minimum: int = 3,
+    predictions: Predictions | Members, in_bag_MN: Bools, labels_N: Labels, *, metric: str, seed: int, last: int = 3
 ) -> bool:
-    """Whether to stop adding bags: the last member's gain is not above zero beyond its interval.
+    """Whether to stop adding bags: what the last few members brought is not above zero beyond its interval.
 
-    Never before `minimum` members: an estimate from two bags covers few rows twice.
+    Several at once, since one bag changes only the third of the rows that it left out. Never at `last` members or fewer.
     """
-    if len(in_bag_MN) < max(minimum, 2):
+    if len(in_bag_MN) <= last:
         return False
-    gain = last_member_gain(predictions, in_bag_MN, labels_N, metric=metric, seed=seed)
+    gain = last_members_gain(predictions, in_bag_MN, labels_N, metric=metric, seed=seed, last=last)
     return not (gain.low > 0 if METRICS[metric].greater_is_better else gain.high < 0)

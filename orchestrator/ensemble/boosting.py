@@ -44,7 +44,7 @@ def samme_round(row_weights_N: Floats, wrong_N: Bools, *, n_classes: int, learni
     error = float(weights_N @ wrong_N)
     if error <= 0.0:
         return Round(error, 1.0, weights_N, PERFECT)
-    if error >= 1.0 - 1.0 / n_classes:
+    if error >= 1.0 - 1.0 / n_classes - 1e-12:
         return Round(error, 0.0, weights_N, CHANCE)
     member_weight = learning_rate * float(np.log((1.0 - error) / error) + np.log(n_classes - 1.0))
     raised_N = weights_N * np.exp(member_weight * wrong_N)

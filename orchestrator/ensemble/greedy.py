@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.ensemble.arrays import Bools, Floats, Ints, Labels
+from orchestrator.ensemble.arrays import Floats, Ints, Labels
 from orchestrator.ensemble.metrics import log_loss
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -100,10 +100,10 @@ def _sum_of_logs(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Accuracy:
-    """Error rate of the running mean, with rows left out that no single member can flip any more.
+    """Error rate of the running mean, with rows left out that no single member can turn any more.
 
-    One more member moves the difference of two classes' sums by at most one, so a row whose top-two margin exceeds one
-    keeps its prediction.
+    One more member moves the difference of two classes' sums by at most one, so a row where another class leads the
+    label by more than one stays wrong, and a row where the label leads by more than one stays right.
     """
 
     def __init__(self, members: Sequence[Floats], labels_N: Labels) -> None:
@@ -112,13 +112,19 @@ class Accuracy:
         self.count = 0
 
     def errors(self) -> NDArray[np.float64]:
-        """One minus the accuracy with each candidate added, [M]."""
-        open_N = self._open_rows()
-        fixed = int((self.sum_NC.argmax(axis=1) == self.labels_N)[~open_N].sum())
-        rows, labels = np.flatnonzero(open_N), self.labels_N[open_N]
-        sums = self.sum_NC[rows]
-        correct = [fixed + _count_correct(sums + member[rows], labels) for member in self.members]
-        return 1.0 - np.array(correct) / len(self.labels_N)
+        """One minus the accuracy with each candidate added, [M]; rows in blocks that stay in the processor's cache."""
+        lead_N = self._lead_of_others()
+        rows = np.flatnonzero(np.abs(lead_N) <= 1.0 + 1e-6)
+        correct_M = np.full(len(self.members), int(np.count_nonzero(lead_N < -1.0 - 1e-6)))
+        block = max(1, _BLOCK_BYTES // (8 * self.sum_NC.shape[1]))
+        for start in range(0, len(rows), block):
+            part = rows[start : start + block]
+            sums_BC, labels_B = self.sum_NC[part], self.labels_N[part]
+            tried_BC = np.empty_like(sums_BC)
+            for m, member in enumerate(self.members):
+                np.add(sums_BC, member[part], out=tried_BC)
+                correct_M[m] += np.count_nonzero(tried_BC.argmax(axis=1) == labels_B)
+        return 1.0 - correct_M / len(self.labels_N)
 
     def tie_errors(self, candidates: Ints) -> NDArray[np.float64]:
         """Log-loss with each of some candidates added."""
@@ -130,14 +136,13 @@ class Accuracy:
         self.sum_NC += self.members[member]
         self.count += 1
 
-    def _open_rows(self) -> Bools:
-        top = np.partition(self.sum_NC, -2, axis=1)[:, -2:]
-        open_N: Bools = top[:, 1] - top[:, 0] <= 1.0 + 1e-6
-        return open_N
-
-
-def _count_correct(sums_NC: Floats, labels_N: Labels) -> int:
-    return int(np.count_nonzero(sums_NC.argmax(axis=1) == labels_N))
+    def _lead_of_others(self) -> NDArray[np.float64]:
+        """Greatest sum among the other classes minus the label's, [N]."""
+        rows_N = np.arange(len(self.labels_N))
+        others_NC = self.sum_NC.copy()
+        others_NC[rows_N, self.labels_N] = -np.inf
+        lead_N: NDArray[np.float64] = others_NC.max(axis=1) - self.sum_NC[rows_N, self.labels_N]
+        return lead_N
 
 
 class AnyError:
