@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables.augment import to_float
 from trainables.config import TrainConfig
 from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
-from trainables.inference import prepare, unit_range
+from trainables.inference import prepare
 from trainables.loop import evaluate
 from trainables.models import InputPipeline, apply_depth, input_pipeline
 from trainables.runtime import seeded
@@ -43,7 +44,7 @@ def run_guards(config: TrainConfig, splits: Splits) -> list[GuardResult]:
     return [
         restores_mode(inference, images),
         deterministic(inference, images),
-        holds_frozen_norms(trained.model, config, prepare(unit_range(images), trained.pipeline)),
+        holds_frozen_norms(trained.model, config, prepare(to_float(images), trained.pipeline)),
         normalisation_fits(trained.pipeline, config, splits),
         batch_mates_do_not_matter(inference, splits.val),
     ]
@@ -121,7 +122,7 @@ def normalisation_fits(pipeline: InputPipeline, config: TrainConfig, splits: Spl
             )
         return GuardResult("normalisation", True, f"the images are prepared as the weights {config.weights} were trained")
     rows = np.linspace(0, len(splits.train) - 1, min(len(splits.train), 8 * SAMPLE)).astype(np.int64)
-    images = prepare(unit_range(torch.from_numpy(np.array(splits.train.images[rows]))), pipeline)
+    images = prepare(to_float(torch.from_numpy(np.array(splits.train.images[rows]))), pipeline)
     mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))
     found = f"training images have mean {_numbers(mean)} and spread {_numbers(std)} as the network sees them"
     ok = bool((mean.abs() < 0.5).all() and (std > 0.5).all() and (std < 2).all())

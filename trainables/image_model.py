@@ -12,21 +12,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainables.augment import augment_batch, parse_set
 from trainables.averaging import WeightAverage
 from trainables.config import TrainConfig
 from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
+from trainables.data.rows import draw_rows
 from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch
-from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, prepare, unit_range
+from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, prepare
+from trainables.keyed_dropout import set_keys, use_keyed_dropout
 from trainables.loop import Batch, StepRules, evaluate, train_epoch
 from trainables.losses import build_loss
 from trainables.metrics import evaluate_probabilities
+from trainables.mixing import mix_batch
 from trainables.models import input_pipeline
 from trainables.models.freezing import apply_depth, recalibrate_bn
 from trainables.optim import build_optimizer, set_lr
-from trainables.runtime import choose_device, make_scaler, place, seeded, to_cpu
+from trainables.runtime import choose_device, make_scaler, parameter_dtype, place, seeded, to_cpu
 from trainables.schedules import Plateau, multiplier
 from trainables.stopping import Patience
+from trainables.tta import views
 
 CALIBRATION_BATCHES = 50
 """At most so many training batches measure BatchNorm statistics anew."""
@@ -42,8 +47,11 @@ class ImageModel:
         check_task(config, splits)
         self.config, self.splits = config, splits
         self.device = choose_device(config.device, config.precision)
+        self.dtype = parameter_dtype(config.precision)
+        parse_set(config.augmentation)
         self.pipeline = input_pipeline(config, splits)
-        self.model = place(build_network(config, self.pipeline, outputs=splits.outputs), config, self.device)
+        network = place(build_network(config, self.pipeline, outputs=splits.outputs), config, self.device)
+        self.model = use_keyed_dropout(network).to(self.device)
         self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.feed = ImageFeed(splits.train.images, self.device)
         self._choose_rows()
@@ -57,8 +65,10 @@ class ImageModel:
     def _choose_rows(self) -> None:
         """Choose the training rows, and from them the scale of the targets and the loss."""
         config, targets = self.config, self.splits.train.targets
-        self.rows = _rows_of(config, targets)
-        drawn = targets[self.rows]
+        self.rows = draw_rows(
+            targets, rows=config.rows, fraction=config.row_fraction, folds=config.folds, fold=config.fold, seed=config.row_seed
+        )
+        drawn: NDArray[Any] = targets[self.rows]
         self.shift, self.scale = 0.0, 1.0
         if config.task == "regression":
             self.shift, self.scale = float(drawn.mean()), float(drawn.std()) or 1.0
@@ -74,48 +84,60 @@ class ImageModel:
         if epoch >= config.epochs:
             raise ValueError(f"train.epochs: all {config.epochs} epochs are trained; raise `epochs` to train on")
         started = time.perf_counter()
-        with seeded(config.seed, "dropout", epoch, device=self.device):
-            trained = self._train(epoch)
-        seconds = time.perf_counter() - started
-        self._settle(epoch)
-        self.epoch = epoch + 1
-        metrics = {f"train/{name}": value for name, value in trained.items() if name != "grad_norm"}
+        self.begin_epoch()
+        with seeded(config.seed, "dropout", epoch, device=self.device):  # for layers that are not keyed
+            trained = train_epoch(
+                self.network,
+                self.optimizer,
+                self.batches(),
+                rules=self.rules,
+                task=config.task,
+                scaler=self.scaler,
+                before_step=self._prepare_step,
+                after_step=self.after_step,
+            )
+        return self.finish_epoch(trained, time.perf_counter() - started)
+
+    def begin_epoch(self) -> None:
+        """Put the networks in training mode with the stages frozen that are frozen at the epoch to come."""
+        for model in (self.model, self.average.model if self.average else None):
+            if model is not None:
+                apply_depth(model.train(), self.config, self.epoch)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the augmented, normalised training batches of the epoch to come; the same ones whenever asked."""
+        return self._batches(self.epoch)
+
+    def factor(self, number: int) -> float:
+        """Return what a step of the epoch to come multiplies the learning rate with: schedule and plateau."""
+        return multiplier(self.config, self.epoch * self.steps + number, self.steps) * self.plateau.factor
+
+    def after_step(self) -> None:
+        """Do what follows each step of the optimiser: the running average of the weights."""
+        if self.average is not None and self.average.kind == "ema":
+            self.average.update(self.model)
+
+    def finish_epoch(self, trained: Mapping[str, float], seconds: float) -> Outcome:
+        """Close an epoch whose training pass had these scores and took so long: settle weights, evaluate, report."""
+        started = time.perf_counter()
+        set_lr(self.optimizer, self.config, self.factor(self.steps - 1))
+        self._settle(self.epoch)
+        self.epoch += 1
+        in_units = {name: value * self.scale if name in IN_UNITS else value for name, value in trained.items()}
+        metrics = {f"train/{name}": value for name, value in in_units.items() if name != "grad_norm"}
+        metrics["lr"] = max(float(group["lr"]) for group in self.optimizer.param_groups)
         metrics |= self._validate()
         metrics |= {
-            "lr": max(float(group["lr"]) for group in self.optimizer.param_groups),
             "grad_norm": trained["grad_norm"],
             "images_per_second": len(self.rows) / max(seconds, 1e-9),
-            "epoch_seconds": time.perf_counter() - started,
+            "epoch_seconds": seconds + time.perf_counter() - started,
         }
         return self._outcome(metrics)
 
-    def _train(self, epoch: int) -> dict[str, float]:
-        """Run the training pass of an epoch; returns its scores in the targets' own units."""
-        self._set_mode(epoch)
-        scores = train_epoch(
-            self.network,
-            self.optimizer,
-            self._batches(epoch),
-            rules=self.rules,
-            task=self.config.task,
-            scaler=self.scaler,
-            before_step=lambda number: self._set_lr(epoch * self.steps + number),
-            after_step=self._average_step,
-        )
-        return {name: value * self.scale if name in IN_UNITS else value for name, value in scores.items()}
-
-    def _set_mode(self, epoch: int) -> None:
-        """Put the networks in training mode with the stages frozen that are frozen at this epoch."""
-        for model in (self.model, self.average.model if self.average else None):
-            if model is not None:
-                apply_depth(model.train(), self.config, epoch)
-
-    def _set_lr(self, step: int) -> None:
-        set_lr(self.optimizer, self.config, multiplier(self.config, step, self.steps) * self.plateau.factor)
-
-    def _average_step(self) -> None:
-        if self.average is not None and self.average.kind == "ema":
-            self.average.update(self.model)
+    def _prepare_step(self, number: int) -> None:
+        """Set what the step's number decides: dropout's keys and the learning rate."""
+        set_keys(self.model, self.config.seed, self.epoch * self.steps + number)
+        set_lr(self.optimizer, self.config, self.factor(number))
 
     def _settle(self, epoch: int) -> None:
         """Do what follows a training pass: SWA's update, and BatchNorm statistics measured anew where they are asked for."""
@@ -131,7 +153,7 @@ class ImageModel:
     def _order(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Return positions in `rows` in the order of an epoch, and a number for each that names its random draws."""
         if self.config.sampler == "balanced":
-            positions = balanced(self.splits.train.targets[self.rows], seed=self.config.seed, epoch=epoch)
+            positions = balanced(self.splits.train.targets[self.rows].astype(np.int64), seed=self.config.seed, epoch=epoch)
             return positions, torch.arange(len(positions))
         positions = shuffled(len(self.rows), seed=self.config.seed, epoch=epoch)
         return positions, positions
@@ -140,18 +162,20 @@ class ImageModel:
         """Yield an epoch's augmented, normalised training batches; the same ones whenever asked."""
         config, rows = self.config, torch.from_numpy(self.rows)
         positions, names = self._order(epoch)
-        parts = zip(positions.tensor_split(self.steps), names.tensor_split(self.steps), strict=True)
-        for number, (chosen, index) in enumerate(parts):
-            images = _augmented(config, self.feed.gather(rows[chosen]), epoch, index)
+        for chosen, named in zip(positions.tensor_split(self.steps), names.tensor_split(self.steps), strict=True):
+            images = self.feed.gather(rows[chosen])
+            draws: dict[str, Any] = {"seed": config.seed, "epoch": epoch, "sample_index": named.to(self.device)}
+            images = augment_batch(images, name=config.augmentation, magnitude=config.magnitude, dtype=self.dtype, **draws)
             labels = self.labels[chosen.to(self.device)]
             targets = labels
             if mixed and (config.mixup or config.cutmix):
-                images, targets = _mixed(config, images, labels, epoch, number)
+                classes = len(self.splits.classes)
+                images, targets = mix_batch(images, labels, classes=classes, mixup=config.mixup, cutmix=config.cutmix, **draws)
             yield Batch(self._ready(images), targets, labels)
 
     def _ready(self, images: Tensor) -> Tensor:
-        """Return float images in [0, 1] as the network takes them: size, normalisation, dtype and memory layout."""
-        images = prepare(images.to(next(self.model.parameters()).dtype), self.pipeline)
+        """Return float images in [0, 1] as the network takes them: size, normalisation, memory layout."""
+        images = prepare(images, self.pipeline)
         return images.contiguous(memory_format=torch.channels_last) if self.config.channels_last else images
 
     def _calibration(self, epoch: int) -> Iterator[Tensor]:
@@ -169,8 +193,9 @@ class ImageModel:
     def _evaluate(self, split: str, tta: str | None = None) -> NDArray[np.float32]:
         part = self.splits.part(split)
         feed = self.feed if split == "train" else ImageFeed(part.images, self.device)
-        chunks = torch.split(torch.arange(len(part)), self.config.eval_batch_size)
-        return evaluate(self.inference(tta), (feed.gather(rows) for rows in chunks), precision=self.config.precision)
+        module = self.inference(tta)
+        chunks = torch.split(torch.arange(len(part)), max(1, self.config.eval_batch_size // len(views(module.tta))))
+        return evaluate(module, (feed.gather(rows) for rows in chunks), precision=self.config.precision)
 
     def _validate(self) -> Metrics:
         """Score the validation split; with test-time augmentation also without, as "val_plain/..."."""
@@ -237,33 +262,3 @@ def check_task(config: TrainConfig, splits: Splits) -> None:
     if (config.task == "regression") != (not splits.classes):
         what = f"{len(splits.classes)} classes" if splits.classes else "numbers as targets"
         raise ValueError(f"train.task: got {config.task!r} but the data has {what}; set data.task and train.task to the same")
-
-
-def _rows_of(config: TrainConfig, targets: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the training rows that this run draws: all, a bootstrap, a subsample, or all but one fold."""
-    if config.rows == "all":
-        return np.arange(len(targets))
-    from trainables.data.rows import draw_rows
-
-    return draw_rows(
-        targets, rows=config.rows, fraction=config.row_fraction, folds=config.folds, fold=config.fold, seed=config.row_seed
-    )
-
-
-def _augmented(config: TrainConfig, images: Tensor, epoch: int, index: Tensor) -> Tensor:
-    """Return float images [B, C, H, W] in [0, 1] of uint8 ones, changed as `augmentation` says; `index` [B] names the draws."""
-    if config.augmentation == "none":
-        return unit_range(images)
-    from trainables.augment import augment_batch
-
-    names = index.to(images.device)
-    return augment_batch(
-        images, name=config.augmentation, magnitude=config.magnitude, seed=config.seed, epoch=epoch, sample_index=names
-    )
-
-
-def _mixed(config: TrainConfig, images: Tensor, labels: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-    """Return the batch mixed by MixUp or CutMix, with targets as probabilities."""
-    from trainables.mixing import mix_batch
-
-    return mix_batch(images, labels)

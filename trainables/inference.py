@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.augment import to_float
 from trainables.checkpoint import load_weights
 from trainables.config import TrainConfig
 from trainables.models import build_model
+from trainables.runtime import parameter_dtype
 from trainables.tta import averaged
 
 if TYPE_CHECKING:
@@ -20,11 +22,6 @@ if TYPE_CHECKING:
 
 SHIFT, SCALE = "target.shift", "target.scale"
 """Names under which a regression's weights carry the mean and spread of its training targets."""
-
-
-def unit_range(images: Tensor) -> Tensor:
-    """Return uint8 images [N, H, W, C] as float [N, C, H, W] in [0, 1]."""
-    return images.permute(0, 3, 1, 2).float() / 255
 
 
 def fit_size(images: Tensor, pipeline: InputPipeline) -> Tensor:
@@ -67,12 +64,12 @@ class InferenceModel(nn.Module):
         super().__init__()
         self.network, self.pipeline = network, pipeline
         self.task, self.tta = config.task, config.tta
-        self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
+        self.dtype = parameter_dtype(config.precision)
         self.shift, self.scale = shift, scale
 
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities or values, float32 unless the network is float64."""
-        return averaged(self.predict, unit_range(images).to(self.dtype), self.tta)
+        return averaged(self.predict, to_float(images, dtype=self.dtype), self.tta)
 
     def predict(self, images: Tensor) -> Tensor:
         """Return probabilities or values of one view, float images [N, C, H, W] in [0, 1]."""

@@ -72,5 +72,12 @@ def views(name: str) -> tuple[View, ...]:
 
 
 def averaged(predict: Callable[[Tensor], Tensor], images: Tensor, name: str) -> Tensor:
-    """Return the mean over the named views of `predict(view(images))`, predict giving probabilities [B, C]."""
-    return torch.stack([predict(view(images)) for view in views(name)]).mean(dim=0)
+    """Return the mean over the named views of `predict(view(images))`, predict giving probabilities [B, C].
+
+    All views go through `predict` as one batch, so that an exported graph holds the network once.
+    """
+    chosen = views(name)
+    if len(chosen) == 1:
+        return predict(chosen[0](images))
+    found = predict(torch.cat([view(images) for view in chosen]))
+    return found.reshape(len(chosen), -1, found.shape[-1]).mean(dim=0)
