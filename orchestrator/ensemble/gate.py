@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.ensemble.arrays import Bools, Floats, Labels
-from orchestrator.ensemble.metrics import METRICS, row_brier, row_correct, row_error, row_log_loss
+from orchestrator.ensemble.metrics import METRICS, error_of, row_brier, row_correct, row_error, row_log_loss
 
 GAIN, NO_GAIN, WORSE = "gain", "no gain", "worse"
 ALPHA = 0.05
+WORTHWHILE = 0.01
+"""A gain must be at least this share of the reference's error: averaging one model's own noise gains a little, too."""
 _CHUNK_BYTES = 32 << 20
 
 ROW_SCORES: dict[str, Callable[[Floats, Labels], NDArray[np.float64]]] = {
@@ -95,26 +97,26 @@ class Verdict:
     mcnemar_p: float | None
     """Exact p-value on right against wrong; empty for regression."""
     verdict: str
-    """"gain", "no gain" (the interval covers zero) or "worse"."""
+    """"gain", "no gain" (the interval covers zero, or the gain is under one percent of the error) or "worse"."""
     recommended: str
     """"ensemble" after a gain, otherwise "single"."""
 
 
 def decide(ours_NC: Floats, theirs_NC: Floats, labels_N: Labels, *, metric: str, reference: str, seed: int) -> Verdict:
-    """The verdict: a gain needs an interval on the good side of zero and, for accuracy, McNemar's consent too."""
+    """The verdict on these rows.
+
+    A gain needs an interval on the good side of zero, one percent of the reference's error, and, for accuracy,
+    McNemar's consent.
+    """
     interval = paired_difference(ours_NC, theirs_NC, labels_N, metric=metric, seed=seed)
     classes = ours_NC.shape[1] > 1
     p_value = mcnemar(row_correct(ours_NC, labels_N), row_correct(theirs_NC, labels_N)) if classes else None
     sign = 1.0 if METRICS[metric].greater_is_better else -1.0
     low, high = sorted((sign * interval.low, sign * interval.high))
     verdict = GAIN if low > 0 else WORSE if high < 0 else NO_GAIN
-    if metric == "accuracy" and p_value is not None and p_value >= ALPHA:
+    worthwhile = sign * interval.value >= WORTHWHILE * error_of(metric, theirs_NC, labels_N)
+    unproven = metric == "accuracy" and p_value is not None and p_value >= ALPHA
+    if (verdict == GAIN and not worthwhile) or unproven:
         verdict = NO_GAIN
-    return Verdict(
-        metric,
-        reference,
-        *interval,
-        mcnemar_p=p_value,
-        verdict=verdict,
-        recommended="ensemble" if verdict == GAIN else "single",
-    )
+    recommended = "ensemble" if verdict == GAIN else "single"
+    return Verdict(metric, reference, *interval, mcnemar_p=p_value, verdict=verdict, recommended=recommended)

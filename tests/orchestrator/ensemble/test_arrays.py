@@ -62,6 +62,9 @@ def test_one_pass_over_a_memory_map_does_not_hold_it(tmp_path):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "bank.npy")],
-        capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
     )
     assert int(done.stdout) < 30e6  # the bank has 200 MB

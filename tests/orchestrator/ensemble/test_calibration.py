@@ -17,7 +17,7 @@ from orchestrator.ensemble.metrics import ece, log_loss
 class Given(ClassifierMixin, BaseEstimator):
     """A classifier whose logits are its input."""
 
-    def fit(self, x, y):
+    def fit(self, x, y):  # noqa: ARG002
         self.classes_ = np.unique(y)
         return self
 
@@ -44,7 +44,9 @@ def test_temperature_equals_scikit_learn(make_pool, seed):
 def test_temperature_equals_a_scalar_search(make_pool, seed):
     (probs,), labels = make_pool(1, 300, 3, seed=seed, spread=1.5)
     search = minimize_scalar(
-        lambda log_t: log_loss(calibration.apply_temperature(probs, float(np.exp(log_t))), labels), bounds=(-3, 3), method="bounded"
+        lambda log_t: log_loss(calibration.apply_temperature(probs, float(np.exp(log_t))), labels),
+        bounds=(-3, 3),
+        method="bounded",
     )
     assert np.log(calibration.fit_temperature(probs, labels)) == pytest.approx(search.x, abs=2e-3)
 
@@ -97,7 +99,11 @@ def test_vector_scaling_leaves_a_class_without_rows_alone():
 def test_isotonic_equals_scikit_learn_in_each_class(make_pool):
     (probs,), labels = make_pool(1, 1000, 3, seed=2)
     curves = np.stack(
-        [IsotonicRegression(out_of_bounds="clip").fit(probs[:, c].astype(float), labels == c).predict(probs[:, c]) for c in range(3)], 1
+        [
+            IsotonicRegression(out_of_bounds="clip").fit(probs[:, c].astype(float), labels == c).predict(probs[:, c])
+            for c in range(3)
+        ],
+        1,
     )
     curves = np.maximum(curves, 2.0**-24)
     ours = calibration.fit_isotonic(probs, labels).apply(probs)

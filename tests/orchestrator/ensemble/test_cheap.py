@@ -44,7 +44,8 @@ def test_pareto_front_equals_brute_force():
 
     def beaten(i):
         return any(
-            scores[j] >= scores[i] and costs[j] <= costs[i] and (scores[j] > scores[i] or costs[j] < costs[i]) for j in range(40)
+            scores[j] >= scores[i] and costs[j] <= costs[i] and (scores[j] > scores[i] or costs[j] < costs[i])
+            for j in range(40)
         )
 
     assert {(scores[i], costs[i]) for i in front} == {(scores[i], costs[i]) for i in range(40) if not beaten(i)}

@@ -22,7 +22,12 @@ def slsqp(objective, n_members):
     start = np.full(n_members, 1 / n_members)
     constraint = {"type": "eq", "fun": lambda w: w.sum() - 1}
     found = minimize(
-        objective, start, jac=True, method="SLSQP", bounds=[(0, 1)] * n_members, constraints=constraint,
+        objective,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * n_members,
+        constraints=constraint,
         options={"ftol": 1e-13, "maxiter": 500},
     )
     return found.x, found.fun

@@ -81,3 +81,13 @@ def test_regression_verdict():
     found = verdict(preds.mean(0)[:, None], preds[0][:, None], targets, "rmse")
     assert (found.verdict, found.mcnemar_p) == ("gain", None)
     assert verdict(preds[0][:, None], preds.mean(0)[:, None], targets, "r2").verdict == "worse"
+
+
+def test_a_sure_but_tiny_gain_is_not_worth_an_ensemble(make_pool):
+    (single,), labels = make_pool(1, 2000, 4, seed=5)
+    hair = single.copy()
+    hair[np.arange(2000), labels] *= 1.002  # every row a little better: the interval is far from zero
+    hair /= hair.sum(1, keepdims=True)
+    found = verdict(hair, single, labels, "log_loss")
+    assert found.high < 0
+    assert found.verdict == "no gain"

@@ -35,7 +35,7 @@ def naive_selection(probs, labels, error, iterations=25):
     return picks[: int(np.argmin(trajectory)) + 1], trajectory[: int(np.argmin(trajectory)) + 1]
 
 
-@pytest.mark.parametrize(("members", "rows", "classes", "seed"), [(12, 203, 4, 0), (8, 160, 2, 1), (10, 97, 11, 2)])
+@pytest.mark.parametrize(("members", "rows", "classes", "seed"), [(8, 203, 4, 0), (6, 97, 2, 1)])
 def test_log_loss_picks_equal_the_naive_loop(make_pool, members, rows, classes, seed):
     probs, labels = make_pool(members, rows, classes, seed=seed)
     picks, trajectory = naive_selection(probs, labels, lambda y, p: sk.log_loss(y, p, labels=range(classes)))
