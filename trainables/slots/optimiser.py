@@ -6,7 +6,7 @@ torch's optimisers take one number a group; here each is a [K] vector. The updat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,16 @@ def rules_of(model: nn.Module, optimizer: Optimizer, config: TrainConfig) -> dic
 class SlotOptimizer:
     """One optimiser family over K slots; `lr` is set before each step, the rest when a slot is taken."""
 
-    def __init__(self, packed: nn.Module, rules: Mapping[str, Rule], *, family: str, slots: int) -> None:
-        self.family, self.rules = family, dict(rules)
-        self.parameters = {name: parameter for name, parameter in packed.named_parameters() if name in rules}
+    def __init__(self, packed: nn.Module, rules: Sequence[Mapping[str, Rule]], *, family: str) -> None:
+        """Take one table of rules a slot (they differ in rate scales and places alone)."""
+        slots = len(rules)
+        self.family, self.rules, self.tables = family, dict(rules[0]), rules
+        self.parameters = {name: parameter for name, parameter in packed.named_parameters() if name in self.rules}
         first = next(iter(self.parameters.values()))
+        self.scales = {
+            name: torch.tensor([table[name].lr_scale for table in rules], dtype=torch.float64, device=first.device)
+            for name in self.parameters
+        }
         self.state = {name: {key: torch.zeros_like(p) for key in BUFFERS[family]} for name, p in self.parameters.items()}
         self.steps = torch.zeros(slots, dtype=torch.float64, device=first.device)
         self.hyper = {
@@ -97,7 +103,7 @@ class SlotOptimizer:
             if parameter.grad is None:
                 continue
             rule, hyper = self.rules[name], self.hyper
-            lr = hyper["lr"] * rule.lr_scale
+            lr = hyper["lr"] * self.scales[name]
             decay = hyper["weight_decay"] if rule.decays else torch.zeros_like(lr)
             move = self._sgd if self.family == "sgd" else self._adam
             move(parameter, parameter.grad, self.state[name], lr, decay)
@@ -126,8 +132,8 @@ class SlotOptimizer:
         steps = self.steps[slot].to("cpu", torch.float32)
         found: dict[int, dict[str, Tensor]] = {}
         for name, buffers in self.state.items():
-            entry = {} if self.family == "sgd" else {"step": steps.clone()}
-            found[self.rules[name].index] = entry | {key: buffer[slot].detach().clone() for key, buffer in buffers.items()}
+            entry = {key: buffer[slot].detach().clone() for key, buffer in buffers.items()}
+            found[self.tables[slot][name].index] = entry | ({} if self.family == "sgd" else {"step": steps.clone()})
         return found if float(steps) else {}
 
     @torch.no_grad()
@@ -135,10 +141,17 @@ class SlotOptimizer:
         """Restore a slot from what `read` (or a solo optimiser) returned after so many steps."""
         self.steps[slot] = steps
         for name, buffers in self.state.items():
-            stored = state.get(self.rules[name].index, {})
+            stored = state.get(self.tables[slot][name].index, {})
             for key, buffer in buffers.items():
                 value = stored.get(key)
                 buffer[slot].zero_() if value is None else buffer[slot].copy_(value)
+
+    def views(self, name: str, slot: int) -> dict[str, Tensor]:
+        """Return a parameter's state of one slot as views under torch's names, for the solo optimiser to hold."""
+        if name not in self.state:
+            return {}
+        found = {key: buffer[slot] for key, buffer in self.state[name].items()}
+        return found if self.family == "sgd" else {"step": self.steps[slot].to("cpu", torch.float32), **found}
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:

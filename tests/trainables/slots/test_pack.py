@@ -61,10 +61,8 @@ class Packed:
         solos = [solo_model(config) for config in members]
         self.members = members
         self.packed = pack(solos).train()
-        rules = rules_of(
-            solos[0], build_optimizer(solos[0], members[0].replace(weight_decay=0.1)), members[0].replace(weight_decay=0.1)
-        )
-        self.optimizer = SlotOptimizer(self.packed, rules, family=members[0].optimizer, slots=len(members))
+        rules = [rules_of(solo, build_optimizer(solo, config), config) for solo, config in zip(solos, members, strict=True)]
+        self.optimizer = SlotOptimizer(self.packed, rules, family=members[0].optimizer)
         for slot, config in enumerate(members):
             self.optimizer.take(slot, config)
         self.steps = [0] * len(members)

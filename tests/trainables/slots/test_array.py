@@ -1,0 +1,116 @@
+"""Whole image models trained as one array equal the same models alone, with every knob that may differ from slot to slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.config import TrainConfig
+from trainables.contract import NonFiniteLoss
+from trainables.data.dataset import ImageSet, Splits
+from trainables.image_model import ImageModel
+from trainables.slots.array import SlotArray
+
+CLASSES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    rng = np.random.default_rng(0)
+
+    def part(count: int) -> ImageSet:
+        images = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+        return ImageSet(images, rng.integers(0, 3, count), tuple(f"{count}-{i}" for i in range(count)))
+
+    return Splits(part(40), part(12), part(12), CLASSES, "f", (0.5,) * 3, (0.25,) * 3)
+
+
+BASE = TrainConfig(model="cnn_c", width=4, batch_size=16, epochs=4, precision="fp64", device="cpu", optimizer="sgd", lr=0.02)
+DIFFERENT: list[dict[str, Any]] = [
+    {"seed": 1, "schedule": "cosine", "dropout": 0.5, "augmentation": "crop_flip", "label_smoothing": 0.1},
+    {"seed": 2, "schedule": "step", "step_epochs": 1, "lr": 0.05, "weight_decay": 0.01, "mixup": 0.4, "average": "ema"},
+    {"seed": 3, "schedule": "onecycle", "momentum": 0.8, "nesterov": False, "clip_norm": 0.5, "layer_decay": 0.5},
+]
+
+
+def state_of(model: ImageModel) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(inner, f"{name}/{key}")
+        elif isinstance(value, torch.Tensor):
+            flat[name] = value.double()
+
+    walk({key: model.state()[key] for key in ("model", "optimizer", "average")}, "")
+    return flat
+
+
+def largest(a: dict[str, Any], b: dict[str, Any]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a if a[name].numel())
+
+
+def alone(config: TrainConfig, splits: Splits, epochs: int) -> tuple[ImageModel, list[dict[str, float]]]:
+    model = ImageModel(config, splits)
+    return model, [model.step().metrics for _ in range(epochs)]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["cnn_c", "cifar_resnet"])
+def test_slots_equal_solo_runs(splits: Splits, name: str, optimizer: str) -> None:
+    base = BASE.replace(model=name, depth=8, optimizer=optimizer)
+    configs = [base.replace(**changes) for changes in DIFFERENT]
+    models = [ImageModel(config, splits) for config in configs]
+    array = SlotArray(models)
+    endings = [array.epoch() for _ in range(3)]
+    for slot, config in enumerate(configs):
+        expected, metrics = alone(config, splits, 3)
+        assert largest(state_of(models[slot]), state_of(expected)) < 1e-10
+        np.testing.assert_allclose(models[slot].predict("test"), expected.predict("test"), atol=1e-9)
+        for ending, wanted in zip(endings, metrics, strict=True):
+            found = ending[slot]
+            assert not isinstance(found, NonFiniteLoss)
+            for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "grad_norm"):
+                assert found.metrics[key] == pytest.approx(wanted[key], abs=1e-9), key
+
+
+def test_a_model_that_leaves_goes_on_alone_and_one_that_joins_is_at_its_own_epoch(splits: Splits) -> None:
+    configs = [BASE.replace(**changes) for changes in DIFFERENT]
+    models = [ImageModel(config, splits) for config in configs]
+    first = SlotArray(models[:2])
+    first.epoch()
+    first.release(models[:2])
+    second = SlotArray([models[2], models[1]])
+    second.epoch()
+    second.release([models[2], models[1]])
+    models[0].step()
+    for model, config, epochs in zip(models, configs, (2, 2, 1), strict=True):
+        assert largest(state_of(model), state_of(alone(config, splits, epochs)[0])) < 1e-10
+
+
+def test_state_of_a_slot_loads_into_a_solo_model_and_back(splits: Splits) -> None:
+    configs = [BASE.replace(optimizer="adamw", **changes) for changes in DIFFERENT]
+    models = [ImageModel(config, splits) for config in configs]
+    array = SlotArray(models)
+    array.epoch()
+    resumed = ImageModel(configs[1], splits)
+    resumed.load_state(models[1].state())
+    resumed.step()
+    assert largest(state_of(resumed), state_of(alone(configs[1], splits, 2)[0])) < 1e-10
+
+
+def test_a_slot_that_diverges_ends_alone(splits: Splits) -> None:
+    configs = [BASE.replace(seed=1), BASE.replace(seed=2, lr=100.0, schedule="constant"), BASE.replace(seed=3)]
+    models = [ImageModel(config, splits) for config in configs]
+    with torch.no_grad():
+        next(models[1].model.parameters()).fill_(float("inf"))
+    array = SlotArray(models)
+    endings = array.epoch()
+    assert [isinstance(ending, NonFiniteLoss) for ending in endings] == [False, True, False]
+    for slot in (0, 2):
+        assert largest(state_of(models[slot]), state_of(alone(configs[slot], splits, 1)[0])) < 1e-10

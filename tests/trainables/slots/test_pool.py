@@ -1,0 +1,130 @@
+"""The pool's meeting point: every member once a tick, leaving frees the others, a failing tick reaches every member."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from trainables.contract import NonFiniteLoss, Outcome
+from trainables.slots.pool import SlotPool
+
+
+class Fake:
+    """Stands in for an ImageModel: counts its epochs."""
+
+    def __init__(self, name: str, epochs: int) -> None:
+        self.name, self.epochs, self.epoch = name, epochs, 0
+
+
+def tick(models: list[Any]) -> list[Any]:
+    endings: list[Any] = []
+    for model in models:
+        model.epoch += 1
+        endings.append(Outcome(model.epoch, {"together": float(len(models))}))
+    return endings
+
+
+def run_all(pool: SlotPool, fakes: list[Fake]) -> dict[str, list[float]]:
+    seen: dict[str, list[float]] = {fake.name: [] for fake in fakes}
+
+    def train(fake: Any) -> None:
+        for _ in range(fake.epochs):
+            seen[fake.name].append(pool.step(fake).metrics["together"])
+        pool.leave(fake)
+
+    for fake in fakes:
+        pool.join(fake)  # type: ignore[arg-type]
+    threads = [threading.Thread(target=train, args=(fake,)) for fake in fakes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    return seen
+
+
+def test_every_member_trains_once_a_tick_and_the_tail_shrinks() -> None:
+    pool = SlotPool(tick)
+    seen = run_all(pool, [Fake("a", 1), Fake("b", 3), Fake("c", 5)])
+    assert seen == {"a": [3], "b": [3, 2, 2], "c": [3, 2, 2, 1, 1]}
+    assert (pool.ticks, pool.slot_epochs) == (5, 9)
+
+
+def test_many_threads_never_hang_whatever_their_order() -> None:
+    for _ in range(20):
+        fakes = [Fake(str(i), 1 + i % 4) for i in range(12)]
+        seen = run_all(SlotPool(tick), fakes)
+        assert {name: len(found) for name, found in seen.items()} == {f.name: f.epochs for f in fakes}
+
+
+def test_one_that_joins_during_a_tick_trains_at_the_next() -> None:
+    computing, joined = threading.Event(), threading.Event()
+    late, early = Fake("late", 1), Fake("early", 2)
+    seen: dict[str, list[float]] = {}
+
+    def slow(models: list[Any]) -> list[Any]:
+        computing.set()
+        assert joined.wait(timeout=60)
+        return tick(models)
+
+    pool = SlotPool(slow)
+
+    def train(fake: Any) -> None:
+        seen[fake.name] = [pool.step(fake).metrics["together"] for _ in range(fake.epochs)]
+        pool.leave(fake)
+
+    def train_late() -> None:
+        assert computing.wait(timeout=60)
+        pool.join(late)  # type: ignore[arg-type]
+        threading.Timer(0.05, joined.set).start()
+        train(late)
+
+    pool.join(early)  # type: ignore[arg-type]
+    threads = [threading.Thread(target=train, args=(early,)), threading.Thread(target=train_late)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert seen == {"early": [1, 2], "late": [2]}
+
+
+def test_a_slot_that_diverges_raises_in_its_own_thread_only() -> None:
+    def spoilt(models: list[Any]) -> list[Any]:
+        return [NonFiniteLoss("nan") if m.name == "bad" else Outcome(1, {"together": 1.0}) for m in models]
+
+    pool = SlotPool(spoilt)
+    bad, good = Fake("bad", 1), Fake("good", 1)
+    raised: list[BaseException] = []
+
+    def train_bad() -> None:
+        with pytest.raises(NonFiniteLoss) as caught:
+            pool.step(bad)  # type: ignore[arg-type]
+        raised.append(caught.value)
+        pool.leave(bad)  # type: ignore[arg-type]
+
+    pool.join(bad)  # type: ignore[arg-type]
+    pool.join(good)  # type: ignore[arg-type]
+    thread = threading.Thread(target=train_bad)
+    thread.start()
+    assert pool.step(good).epoch == 1  # type: ignore[arg-type]
+    thread.join(timeout=60)
+    assert len(raised) == 1
+
+
+def test_a_tick_that_fails_fails_every_member_and_the_pool_lives_on() -> None:
+    failures = [True]
+
+    def sometimes(models: list[Any]) -> list[Any]:
+        if failures.pop() if failures else False:
+            raise RuntimeError("out of memory")
+        return tick(models)
+
+    pool = SlotPool(sometimes)
+    fake: Any = Fake("a", 1)
+    pool.join(fake)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        pool.step(fake)
+    assert pool.step(fake).epoch == 1

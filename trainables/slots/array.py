@@ -1,0 +1,149 @@
+"""K image models training as one array: their tensors are views of the packed ones, so each stays an ordinary model.
+
+Only forward, backward and the optimiser's step are shared. Data order, augmentation, loss, rate, averaging, evaluation and
+state are each model's own code, on its own slice; one that has left keeps its slice of an array that no longer moves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainables.contract import NonFiniteLoss, Outcome
+from trainables.image_model import ImageModel
+from trainables.keyed_dropout import set_keys
+from trainables.loop import Batch
+from trainables.runtime import autocast
+from trainables.scoring import PassScores
+from trainables.slots.optimiser import SlotOptimizer, rules_of
+from trainables.slots.pack import gather_outputs, pack, spread_images
+
+Ending = Outcome | NonFiniteLoss
+"""What an epoch gives a slot."""
+
+
+class SlotArray:
+    """Models of one pool key, in slot order, packed until `release`."""
+
+    def __init__(self, models: Sequence[ImageModel]) -> None:
+        self.models = list(models)
+        first = self.models[0]
+        self.packed = pack([model.model for model in self.models])
+        if first.config.channels_last:
+            self.packed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        rules = [rules_of(m.model, m.optimizer, m.config) for m in self.models]
+        self.optimizer = SlotOptimizer(self.packed, rules, family=first.config.optimizer)
+        for slot, model in enumerate(self.models):
+            self.optimizer.take(slot, model.config)
+            self.optimizer.write(slot, model.optimizer.state_dict()["state"], steps=model.epoch * model.steps)
+            self._share(slot, model)
+        self.seeds = torch.tensor([model.config.seed for model in self.models], device=first.device)
+        self.clips = torch.tensor([model.config.clip_norm for model in self.models], dtype=torch.float64, device=first.device)
+
+    @torch.no_grad()
+    def _share(self, slot: int, model: ImageModel) -> None:
+        """Let a model's parameters, buffers and optimiser state be slices of the packed ones."""
+        packed = self.packed.state_dict(keep_vars=True)
+        for name, parameter in model.model.named_parameters():
+            parameter.data = packed[name].data[slot]
+            model.optimizer.state[parameter] = self.optimizer.views(name, slot)
+        for name, owner, key in _buffers(model.model):
+            if name in packed:
+                owner._buffers[key] = packed[name][slot]
+
+    @torch.no_grad()
+    def release(self, models: Sequence[ImageModel]) -> None:
+        """Give these models copies of their own; nobody may be computing with them meanwhile."""
+        for model in models:
+            slot = self.models.index(model)
+            steps = self.optimizer.steps[slot]
+            for parameter in model.model.parameters():
+                parameter.data = parameter.data.clone()
+                state = model.optimizer.state.pop(parameter, {})
+                if float(steps) and state:
+                    model.optimizer.state[parameter] = {key: value.clone() for key, value in state.items()}
+            for _, owner, key in _buffers(model.model):
+                buffer = owner._buffers[key]
+                owner._buffers[key] = None if buffer is None else buffer.clone()
+
+    def epoch(self) -> list[Ending]:
+        """Train every slot one epoch of its own, evaluate each, and return what each got."""
+        started = time.perf_counter()
+        scores = [PassScores(model.config.task) for model in self.models]
+        norms: list[Tensor] = []
+        for model in self.models:
+            model.begin_epoch()
+        self._mirror_modes()
+        streams = [model.batches() for model in self.models]
+        for number in range(self.models[0].steps):
+            batches = [next(stream) for stream in streams]
+            norms.append(self._step(number, batches, scores))
+        self._note_steps()
+        seconds = time.perf_counter() - started
+        means = torch.stack(norms).mean(0).tolist()
+        return [_finish(model, scores[slot], means[slot], seconds) for slot, model in enumerate(self.models)]
+
+    def _step(self, number: int, batches: list[Batch], scores: list[PassScores]) -> Tensor:
+        """Take one step of every slot on its own batch; returns the gradient norms [K]."""
+        steps = torch.tensor([model.epoch * model.steps + number for model in self.models], device=self.seeds.device)
+        set_keys(self.packed, self.seeds, steps)
+        for slot, model in enumerate(self.models):
+            self.optimizer.hyper["lr"][slot] = model.config.lr * model.factor(number)
+        self.optimizer.zero_grad()
+        first = self.models[0]
+        with autocast(first.config.precision, first.device):
+            packed: Tensor = self.packed(spread_images(torch.stack([batch.images for batch in batches])))
+        packed = packed.float() if packed.dtype in (torch.float16, torch.bfloat16) else packed
+        total = packed.new_zeros(())
+        for slot, (outputs, batch) in enumerate(zip(gather_outputs(packed, len(batches)), batches, strict=True)):
+            losses = self.models[slot].rules.loss(outputs, batch.targets)
+            total = total + losses.mean()
+            scores[slot].add(outputs, batch.labels, losses)
+        total.backward()  # type: ignore[no-untyped-call]
+        norms = self.optimizer.grad_norms()
+        self.optimizer.clip(norms, self.clips)
+        self.optimizer.step()
+        for model in self.models:
+            model.after_step()
+        return norms
+
+    def _mirror_modes(self) -> None:
+        """Let the packed layers be in the mode, and the packed parameters as frozen, as the first model's are."""
+        model = self.models[0].model
+        own = dict(self.packed.named_modules())
+        for name, module in model.named_modules():
+            own[name].training = module.training
+        parameters = dict(self.packed.named_parameters())
+        for name, parameter in model.named_parameters():
+            parameters[name].requires_grad_(parameter.requires_grad)
+
+    def _note_steps(self) -> None:
+        """Tell the solo optimisers how many steps Adam has counted."""
+        for slot, model in enumerate(self.models):
+            for state in model.optimizer.state.values():
+                if "step" in state:
+                    state["step"] = self.optimizer.steps[slot].to("cpu", torch.float32)
+
+
+def _finish(model: ImageModel, scores: PassScores, norm: float, seconds: float) -> Ending:
+    found = scores.summary()
+    if not math.isfinite(found["loss"]):
+        return NonFiniteLoss(f"the loss became {found['loss']} in epoch {model.epoch + 1}")
+    try:
+        return model.finish_epoch(found | {"grad_norm": norm}, seconds)
+    except NonFiniteLoss as error:
+        return error
+
+
+def _buffers(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
+    """Return (full name, owner, own name) of every buffer."""
+    found = []
+    for prefix, module in model.named_modules():
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                found.append((f"{prefix}.{key}" if prefix else key, module, key))
+    return found

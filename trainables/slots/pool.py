@@ -1,0 +1,120 @@
+"""Continuous batching of trials: each trial's thread asks for its next epoch, and all that share a key train it together.
+
+An epoch (a tick) starts when every member of the pool waits for one. A trial that stops between two ticks leaves, one that
+starts joins at the next; nobody waits for a slower architecture, since that has another key and another pool.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from trainables.config import fusion_key
+from trainables.contract import NonFiniteLoss, Outcome
+from trainables.image_model import ImageModel
+from trainables.slots.array import Ending, SlotArray
+
+Tick = Callable[[list[ImageModel]], list[Ending]]
+
+
+def pool_key(model: ImageModel) -> tuple[Any, ...]:
+    """Return what trials must share to step together: the fusion key, the data, the steps of an epoch, the device."""
+    return (*fusion_key(model.config), model.splits.fingerprint, len(model.rows), str(model.device))
+
+
+def trains_alone(model: ImageModel) -> str:
+    """Return why a trial cannot be packed ("" when nothing is against it): what would couple slots or change the graph."""
+    config = model.config
+    if config.precision == "fp16":
+        return "fp16: one loss scaler would couple the slots"
+    if config.compile:
+        return "compile: the graph is compiled for one model"
+    if config.gradual_epochs:
+        return "gradual unfreezing: slots at other epochs have other stages frozen"
+    return ""
+
+
+def serial(models: list[ImageModel]) -> list[Ending]:
+    """Train each model's epoch one after another."""
+    return [_alone(model) for model in models]
+
+
+def _alone(model: ImageModel) -> Ending:
+    try:
+        return model.step()
+    except NonFiniteLoss as error:
+        return error
+
+
+class Packed:
+    """Trains models as one array, built anew only when the members change."""
+
+    def __init__(self) -> None:
+        self._array: SlotArray | None = None
+
+    def __call__(self, models: list[ImageModel]) -> list[Ending]:
+        """Train one epoch of every model.
+
+        Only here, where all of them wait, may tensors move: a model that has left keeps its slice of the old array.
+        """
+        if self._array is None or self._array.models != models:
+            if self._array is not None:
+                self._array.release([model for model in self._array.models if model in models])
+            self._array = SlotArray(models)
+        return self._array.epoch()
+
+
+class SlotPool:
+    """The meeting point of the threads of one key; `tick` trains one epoch of the models it is given."""
+
+    def __init__(self, tick: Tick) -> None:
+        self._tick = tick
+        self._changed = threading.Condition()
+        self._members: list[ImageModel] = []
+        self._waiting: list[ImageModel] = []
+        self._endings: dict[int, Outcome | Exception] = {}
+        self._busy = False
+        self.ticks, self.slot_epochs = 0, 0
+
+    def join(self, model: ImageModel) -> None:
+        """Become a member: from now on a tick waits for this model."""
+        with self._changed:
+            self._members.append(model)
+
+    def leave(self, model: ImageModel) -> None:
+        """Stop being a member: the others no longer wait for it."""
+        with self._changed:
+            self._members.remove(model)
+            self._changed.notify_all()
+
+    def step(self, model: ImageModel) -> Outcome:
+        """Wait for the other members, train one epoch with them, and return this model's outcome; raises NonFiniteLoss."""
+        with self._changed:
+            self._waiting.append(model)
+            self._changed.notify_all()
+            while id(model) not in self._endings:
+                if not self._busy and len(self._waiting) == len(self._members):
+                    self._run()
+                else:
+                    self._changed.wait()
+            ending = self._endings.pop(id(model))
+        if isinstance(ending, Exception):
+            raise ending
+        return ending
+
+    def _run(self) -> None:
+        """Run one tick in this thread, without the lock while it computes."""
+        models, self._busy = sorted(self._waiting, key=self._members.index), True
+        self._changed.release()
+        endings: list[Outcome | Exception]
+        try:
+            endings = [*self._tick(models)]
+        except Exception as error:  # every member's trial fails with the reason, and goes on from its last checkpoint
+            endings = [error] * len(models)
+        finally:
+            self._changed.acquire()
+        self._endings.update({id(model): ending for model, ending in zip(models, endings, strict=True)})
+        self._waiting, self._busy = [model for model in self._waiting if model not in models], False
+        self.ticks, self.slot_epochs = self.ticks + 1, self.slot_epochs + len(models)
+        self._changed.notify_all()

@@ -1,0 +1,82 @@
+"""The Trainable of a slot: an ImageModel whose epochs are trained together with those of the process's other trials."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.config import TrainConfig
+from trainables.contract import Outcome
+from trainables.data.dataset import Splits
+from trainables.image_model import ImageModel
+from trainables.slots.backend import choose_tick
+from trainables.slots.pool import SlotPool, pool_key
+
+_LOG = logging.getLogger(__name__)
+_POOLS: dict[tuple[Any, ...], SlotPool] = {}
+_LOCK = threading.Lock()
+
+
+def pool_of(model: ImageModel) -> SlotPool:
+    """Return the process's pool for a model's key, made when it is first asked for."""
+    key = pool_key(model)
+    with _LOCK:
+        if key not in _POOLS:
+            tick, reason = choose_tick(model)
+            _LOG.info("pool %s: %s", model.config.model, reason)
+            _POOLS[key] = SlotPool(tick)
+        return _POOLS[key]
+
+
+def occupancy() -> dict[str, float]:
+    """Return how many ticks the process's pools ran, and how many slot epochs in all."""
+    with _LOCK:
+        pools = list(_POOLS.values())
+    return {"ticks": sum(p.ticks for p in pools), "slot_epochs": sum(p.slot_epochs for p in pools)}
+
+
+class SlotModel:
+    """One trial of a pool (see `trainables.contract.Trainable`); it joins with its first step and leaves on `close`."""
+
+    def __init__(self, config: TrainConfig, splits: Splits) -> None:
+        """Build the model as it would be alone."""
+        self.model = ImageModel(config, splits)
+        self.device = self.model.device
+        self._pool: SlotPool | None = None
+
+    def step(self) -> Outcome:
+        """Train one epoch with the pool's other members; raises NonFiniteLoss for this slot alone."""
+        if self._pool is None:
+            pool = pool_of(self.model)
+            pool.join(self.model)
+            self._pool = pool
+        return self._pool.step(self.model)
+
+    def close(self) -> None:
+        """Leave the pool (a trial that is stopped or over), so that the others do not wait."""
+        if self._pool is not None:
+            self._pool.leave(self.model)
+            self._pool = None
+
+    def predict(self, split: str) -> NDArray[np.float32]:
+        """Return probabilities of a split in dataset order."""
+        return self.model.predict(split)
+
+    def state(self) -> dict[str, Any]:
+        """Return the state an ImageModel of the same config would have."""
+        return self.model.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned; only before the first step."""
+        if self._pool is not None:
+            raise RuntimeError("load_state: this slot is in training; build a new one")
+        self.model.load_state(state)
+
+    def weights(self) -> dict[str, Any]:
+        """Return the inference weights."""
+        return self.model.weights()
