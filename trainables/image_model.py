@@ -19,7 +19,7 @@ from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
 from trainables.data.rows import draw_rows
 from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch
-from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, prepare
+from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, check_task, prepare
 from trainables.keyed_dropout import set_keys, use_keyed_dropout
 from trainables.loop import Batch, StepRules, evaluate, train_epoch
 from trainables.losses import build_loss
@@ -255,10 +255,3 @@ class ImageModel:
         if self.config.task == "regression":
             found |= {SHIFT: torch.tensor(self.shift), SCALE: torch.tensor(self.scale)}
         return found
-
-
-def check_task(config: TrainConfig, splits: Splits) -> None:
-    """Raise ValueError when the data and the task do not go together."""
-    if (config.task == "regression") != (not splits.classes):
-        what = f"{len(splits.classes)} classes" if splits.classes else "numbers as targets"
-        raise ValueError(f"train.task: got {config.task!r} but the data has {what}; set data.task and train.task to the same")

@@ -18,6 +18,7 @@ from trainables.runtime import parameter_dtype
 from trainables.tta import averaged
 
 if TYPE_CHECKING:
+    from trainables.data.dataset import Splits
     from trainables.models import InputPipeline
 
 SHIFT, SCALE = "target.shift", "target.scale"
@@ -79,6 +80,13 @@ class InferenceModel(nn.Module):
         if self.task == "regression":
             return outputs * self.scale + self.shift
         return torch.softmax(outputs, dim=-1)
+
+
+def check_task(config: TrainConfig, splits: Splits) -> None:
+    """Raise ValueError when the data and the task do not go together."""
+    if (config.task == "regression") != (not splits.classes):
+        what = f"{len(splits.classes)} classes" if splits.classes else "numbers as targets"
+        raise ValueError(f"train.task: got {config.task!r} but the data has {what}; set data.task and train.task to the same")
 
 
 def build_network(config: TrainConfig, pipeline: InputPipeline, *, outputs: int) -> nn.Module:
