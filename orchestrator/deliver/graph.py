@@ -154,5 +154,5 @@ def _forget_sources(model: Any) -> None:
 def live_probabilities(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return what the live module says of uint8 images [N, H, W, C]."""
     with torch.no_grad():
-        found: NDArray[np.float32] = module.eval()(torch.from_numpy(np.ascontiguousarray(images))).float().numpy()
+        found: NDArray[np.float32] = module.eval()(torch.from_numpy(np.array(images))).float().numpy()
     return found

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from trainables.data.dataset import Splits
 
 SHOWN = 24
-"""Worst predictions and confident mistakes that are kept."""
+SKIPPED_SHOWN = 200
+"""Worst predictions and confident mistakes that are kept; files left out that are named."""
 
 
 def diagnose(
@@ -22,7 +23,7 @@ def diagnose(
     predict: Predict,
     seed: int,
     train_accuracy: float | None = None,
-    probe_rows: int = 2000,
+    probe_rows: int = 1000,
 ) -> dict[str, Any]:
     """Return what `diagnosis.json` holds: errors by class, worst predictions, probes, "forbidden", "recommended", "reasons".
 
@@ -47,6 +48,7 @@ def diagnose(
     return {
         "version": 1,
         "task": "classification",
+        "data": data_facts(splits),
         "n": len(labels),
         "accuracy": accuracy,
         "train_accuracy": train_accuracy,
@@ -62,6 +64,20 @@ def diagnose(
     }
 
 
+def data_facts(splits: Splits) -> dict[str, Any]:
+    """Return what a report says of the data: source, sizes, classes, fingerprint, files left out, notices."""
+    return {
+        "source": splits.source,
+        "sizes": {name: len(splits.part(name)) for name in ("train", "val", "test")},
+        "image_shape": list(splits.image_shape),
+        "classes": list(splits.classes),
+        "fingerprint": splits.fingerprint,
+        "skipped": len(splits.skipped),
+        "skipped_files": [list(entry) for entry in splits.skipped[:SKIPPED_SHOWN]],
+        "notices": list(splits.notices),
+    }
+
+
 def _of_regression(values: NDArray[np.floating[Any]], splits: Splits) -> dict[str, Any]:
     """Return the rows with the largest errors; no probe, and no advice."""
     import numpy as np
@@ -72,6 +88,7 @@ def _of_regression(values: NDArray[np.floating[Any]], splits: Splits) -> dict[st
     return {
         "version": 1,
         "task": "regression",
+        "data": data_facts(splits),
         "n": len(targets),
         "worst": [
             {"row": int(i), "id": splits.val.ids[i], "true": float(targets[i]), "predicted": float(values[i, 0])} for i in worst

@@ -67,7 +67,7 @@ def changed(probe: Probe, images: Images, draws: NDArray[np.float64]) -> Images:
     """Return the images under a probe, uint8 again; `draws` [N] in [0, 1) says which way each one goes."""
     parts = []
     for start in range(0, len(images), BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).permute(0, 3, 1, 2).float() / 255
+        batch = torch.from_numpy(np.array(images[start : start + BATCH])).permute(0, 3, 1, 2).float() / 255
         after = probe.change(batch, torch.from_numpy(draws[start : start + BATCH]).float())
         parts.append((after.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.concatenate(parts)

@@ -10,8 +10,9 @@ from orchestrator.diagnosis.probe import Drop
 
 WEAK = 0.03
 """A drop of at least this (and surely above zero) is a weakness."""
-MIRROR_SAFE, MIRROR_HARMFUL = 0.05, 0.25
-"""Drop of accuracy on mirrored images up to which mirroring surely keeps the label, and from which it is taken to change it."""
+MIRROR_SAFE, MIRROR_HARMFUL = 0.05, 0.4
+"""Drop of accuracy on mirrored images up to which mirroring surely keeps the label, and the share of accuracy lost from
+which it is taken to change it. Measured shares: CIFAR-10 0.00, Fashion-MNIST (its shoes all point left) 0.27, digits 0.6."""
 MIRRORED = "mirrored"
 ANSWERS = {
     "rotated": "rotate",
