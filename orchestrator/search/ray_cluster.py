@@ -48,7 +48,7 @@ def share_out(search: SearchSection, *, cpus: float, gpus: float) -> Share:
         per_gpu = 0.0 if not gpus else 1.0 / math.ceil(at_once / gpus)
     if cpus < search.cpus_per_trial or gpus < per_gpu:
         raise UserError(
-            f"search.cpus_per_trial, search.gpus_per_trial: one trial needs {search.cpus_per_trial:g} CPUs and {per_gpu:g} GPUs, "
+            f"search.cpus_per_trial, gpus_per_trial: a trial needs {search.cpus_per_trial:g} CPUs and {per_gpu:g} GPUs, "
             f"Ray has {cpus:g} and {gpus:g}; ask for less or add nodes"
         )
     return Share(at_once, search.cpus_per_trial, per_gpu)

@@ -1,0 +1,67 @@
+"""What stays on the disk: the best weights under a cap, every probability, no checkpoints of what ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.search.retention import tidy
+from orchestrator.store.records import MemberRecord
+from orchestrator.store.workspace import Workspace, write_json
+
+MB = 10**6
+
+
+def member(workspace: Workspace, trial_id: str, score: float, *, status: str = "finished", kind: str = "trial") -> None:
+    record = MemberRecord(trial_id, kind, "image", {}, 0, "", "", status, best_epoch=1, metrics={"val/accuracy": score})
+    workspace.save_record(record)
+    workspace.weights(trial_id).write_bytes(bytes(MB))
+    workspace.predictions(trial_id, "val").write_bytes(b"kept")
+    (workspace.checkpoints(trial_id) / "epoch-1").mkdir(parents=True)
+    (workspace.checkpoints(trial_id) / "epoch-1" / "state.pt").write_bytes(bytes(2 * MB))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    for trial_id, score in {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.7}.items():
+        member(workspace, trial_id, score)
+    member(workspace, "baseline", 0.05, kind="baseline")
+    member(workspace, "running", 0.2, status="running")
+    member(workspace, "broken", 0.99, status="failed")
+    return workspace
+
+
+def kept(workspace: Workspace) -> set[str]:
+    return {path.parent.name for path in workspace.members.glob("*/weights.safetensors")}
+
+
+def test_the_best_keep_their_weights_and_ended_ones_lose_their_checkpoints(workspace: Workspace) -> None:
+    gone = tidy(workspace, "accuracy", keep=2, cap_gb=1)
+    assert set(gone) == {"a", "c", "broken"} and kept(workspace) == {"b", "d", "baseline", "running"}
+    assert [path.parent.name for path in workspace.members.glob("*/checkpoints")] == ["running"]
+    assert len(list(workspace.members.glob("*/val.npy"))) == len(list(workspace.members.glob("*/record.json"))) == 7
+    assert tidy(workspace, "accuracy", keep=2, cap_gb=1) == []
+
+
+def test_lower_is_better_where_it_is(workspace: Workspace) -> None:
+    for trial_id in "abcd":
+        record = workspace.load_record(trial_id)
+        workspace.save_record(record.replace(metrics={"val/log_loss": record.score("accuracy")}))
+    tidy(workspace, "log_loss", keep=1, cap_gb=1)
+    assert kept(workspace) & set("abcd") == {"a"}
+
+
+def test_beyond_the_cap_the_lowest_go_first_and_the_best_never(workspace: Workspace) -> None:
+    write_json(workspace.ensemble, {"members": [{"trial_id": "c", "weight": 0.5}]})
+    tidy(workspace, "accuracy", keep=4, cap_gb=0.0045)  # 2 MB of a running checkpoint, room for two weights
+    assert kept(workspace) == {"b", "c", "running"}, "not a and d, which nobody chose, nor the lower ranked baseline"
+    tidy(workspace, "accuracy", keep=4, cap_gb=1e-9)
+    assert kept(workspace) == {"b", "running"}
+
+
+def test_members_of_the_chosen_ensemble_keep_their_weights_whatever_their_rank(workspace: Workspace) -> None:
+    write_json(workspace.ensemble, {"weights": {"a": 1.0}})
+    tidy(workspace, "accuracy", keep=1, cap_gb=1)
+    assert kept(workspace) == {"a", "b", "baseline", "running"}

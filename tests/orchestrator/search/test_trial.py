@@ -1,0 +1,139 @@
+"""One trial of a real network: cut off and gone on with it equals the uninterrupted one; what it leaves can be read back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from search_fakes import FakeTrainable
+
+from orchestrator.errors import UserError
+from orchestrator.search.predict_members import predict_split
+from orchestrator.search.trial import peak_memory_mb, run_trial, splits_of
+from orchestrator.store.predictions import PredictionBank
+from orchestrator.store.records import MemberRecord, TrialSpec
+from orchestrator.store.workspace import Workspace
+from trainables.contract import Outcome
+from trainables.data import DataConfig
+
+DATA = DataConfig(limit=200)
+CONFIG = {
+    "model": "cnn_a", "width": 4, "epochs": 3, "lr": 0.02, "batch_size": 32, "augmentation": "none", "device": "cpu", "seed": 3,
+}  # fmt: skip
+
+
+class Cut(BaseException):
+    """The worker dies."""
+
+
+def train(root: Path, *, until: int = 99, config: dict[str, Any] | None = None) -> tuple[MemberRecord, list[int]]:
+    """Run (or go on with) trial "a"; it dies while reporting epoch `until`."""
+    heard: list[int] = []
+
+    def report(outcome: Outcome) -> bool:
+        heard.append(outcome.epoch)
+        if outcome.epoch == until:
+            raise Cut
+        return True
+
+    spec = TrialSpec("a", {**CONFIG, **(config or {})})
+    return run_trial(spec, data=DATA, root=str(root), metric="accuracy", report=report), heard
+
+
+def files(root: Path) -> tuple[bytes, bytes]:
+    workspace = Workspace(root)
+    return workspace.weights("a").read_bytes(), workspace.predictions("a", "val").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MemberRecord]:
+    root = tmp_path_factory.mktemp("whole")
+    record, heard = train(root)
+    assert heard == [1, 2, 3]
+    return root, record
+
+
+def test_a_trial_cut_off_twice_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
+    for until in (1, 2):
+        with pytest.raises(Cut):
+            train(tmp_path, until=until)
+        assert Workspace(tmp_path).load_record("a").status == "running"
+    record, heard = train(tmp_path)
+    assert heard == [2, 3], "the epoch that was perhaps not heard of comes again, none is trained again"
+    assert files(tmp_path) == files(whole[0])
+    varying = {"epoch_seconds", "images_per_second"}
+    ours, theirs = ({k: v for k, v in r.metrics.items() if k not in varying} for r in (record, whole[1]))
+    assert ours == theirs and record.best_epoch == whole[1].best_epoch and record.status == "finished"
+
+
+def test_a_crash_between_checkpoint_and_probabilities_loses_neither(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    workspace, record = Workspace(tmp_path), whole[1]
+    newest = sorted(workspace.checkpoints("a").iterdir())
+    for checkpoint in newest[1:] if record.best_epoch < 3 else []:
+        shutil.rmtree(checkpoint)  # back to an epoch at or before the best one
+    workspace.weights("a").unlink()
+    workspace.predictions("a", "val").unlink()
+    again, _ = train(tmp_path)
+    assert again.best_epoch == record.best_epoch and files(tmp_path) == files(whole[0])
+
+
+def test_a_finished_trial_started_again_only_says_so(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    record, heard = train(tmp_path)
+    assert (
+        heard == [3]
+        and record.status == "finished"
+        and record.replace(peak_memory_mb=0, seconds=0) == whole[1].replace(peak_memory_mb=0, seconds=0)
+    )
+
+
+def test_the_record_says_what_it_cost_and_where_it_ran(whole: tuple[Path, MemberRecord]) -> None:
+    record = whole[1]
+    assert record == Workspace(whole[0]).load_record("a")
+    assert record.device == "cpu" and 0 < record.peak_memory_mb <= peak_memory_mb() and record.seconds > 0
+    assert record.config["optimizer"] == "adamw", "the whole TrainConfig, not only what was given"
+    assert record.data_fingerprint == splits_of(DATA).fingerprint and record.stop_reason == "budget"
+
+
+def test_kept_weights_give_the_banked_probabilities_again_and_the_test_splits(whole: tuple[Path, MemberRecord]) -> None:
+    workspace = Workspace(whole[0])
+    bank = PredictionBank(workspace)
+    before = bank.get("a", "val")
+    predict_split(workspace, DATA, ["a"], "val", again=True)
+    np.testing.assert_allclose(bank.get("a", "val"), before, atol=2e-3)
+    predict_split(workspace, DATA, ["a"], "test")
+    assert bank.get("a", "test").shape == (len(splits_of(DATA).test), 10)
+    assert list(bank.targets("test")) == list(splits_of(DATA).test.targets)
+    plain = bank.get("a", "test")
+    predict_split(workspace, DATA, ["a"], "test", tta="flip", again=True)
+    assert np.abs(bank.get("a", "test") - plain).max() > 1e-3
+
+
+def test_dropped_weights_are_named(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    Workspace(tmp_path).weights("a").unlink()
+    with pytest.raises(UserError, match="a: its weights were dropped; raise search.keep_weights"):
+        predict_split(Workspace(tmp_path), DATA, ["a"], "train")
+
+
+def test_a_config_that_does_not_hold_is_a_failed_record(tmp_path: Path) -> None:
+    record, heard = train(tmp_path, config={"lr": -1.0})
+    assert record.status == "failed" and record.error.startswith("ValueError: train.lr: got -1.0") and heard == []
+    assert Workspace(tmp_path).load_record("a") == record
+
+
+def test_the_first_of_equal_epochs_is_kept_and_checkpoints_are_optional(fake: type[FakeTrainable], tmp_path: Path) -> None:
+    spec = TrialSpec("a", {"lr": 9.0, "epochs": 6})
+    record = run_trial(spec, data=DATA, root=str(tmp_path), metric="accuracy", report=lambda _: True, keep_checkpoints=False)
+    assert fake and record.best_epoch == 2 and record.epochs_run == 6, "0.9, then 1.0 five times"
+    assert not Workspace(tmp_path).checkpoints("a").exists()
+
+
+def test_a_lower_log_loss_is_better(fake: type[FakeTrainable], tmp_path: Path) -> None:
+    spec = TrialSpec("a", {"lr": 0.5, "epochs": 4})
+    record = run_trial(spec, data=DATA, root=str(tmp_path), metric="log_loss", report=lambda o: o.epoch < 3)
+    assert fake and (record.status, record.stop_reason, record.best_epoch) == ("stopped", "scheduler", 3)
