@@ -20,6 +20,7 @@ from trainables.slots.pool import SlotPool, pool_key
 _LOG = logging.getLogger(__name__)
 _POOLS: dict[tuple[Any, ...], SlotPool] = {}
 _LOCK = threading.Lock()
+"""Held while a pool or a model is made: weights are drawn from torch's one global generator, seeded for each model."""
 
 
 def pool_of(model: ImageModel) -> SlotPool:
@@ -45,7 +46,8 @@ class SlotModel:
 
     def __init__(self, config: TrainConfig, splits: Splits) -> None:
         """Build the model as it would be alone."""
-        self.model = ImageModel(config, splits)
+        with _LOCK:
+            self.model = ImageModel(config, splits)
         self.device = self.model.device
         self._pool: SlotPool | None = None
 
