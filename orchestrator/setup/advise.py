@@ -7,8 +7,15 @@ fine-tune everything.
 
 from __future__ import annotations
 
+import statistics
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+
+from orchestrator.config import Experiment
+from orchestrator.errors import UserError
+from orchestrator.resolve import baseline_config
+from trainables.config import TrainConfig
 
 FEW, MANY = 1_000, 10_000
 """Images a class: below FEW augmentation and backbone matter more than depth; from MANY on fine-tuning everything wins."""
@@ -24,6 +31,13 @@ class Advice:
     depths: tuple[str, ...]
     depth: str
     reason: str
+
+    def __str__(self) -> str:
+        """Return the page."""
+        return (
+            f"{self.strategy}\n  because {self.reason}\n  baseline: {{finetune_depth: {self.depth}}}\n"
+            f"  worth searching: finetune_depth in {', '.join(self.depths)}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form."""
@@ -56,6 +70,15 @@ def decide(images_per_class: float, similarity: float | None = None) -> Advice:
     )  # fmt: skip
 
 
-def chance_corrected(accuracy: float, classes: int) -> float:
-    """Return an accuracy as the share of the way from guessing (1 / classes) to perfect, at least 0."""
-    return max(0.0, (accuracy - 1 / classes) / (1 - 1 / classes))
+def advise(experiment: Experiment) -> Advice:
+    """Load the data, measure how similar they are to what the experiment's backbone knows, and decide; raises UserError."""
+    from orchestrator.setup.check import load_data
+    from orchestrator.setup.similarity import similarity
+
+    config = TrainConfig.from_dict(baseline_config(experiment))
+    if config.weights == "none":
+        raise UserError("advise: needs a pretrained backbone; set train.model and train.weights (default, or a file)")
+    splits = load_data(experiment)
+    measured = similarity(config, splits)
+    counts = Counter(splits.train.targets.tolist())
+    return decide(statistics.median(counts.values()), measured)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from trainables.config import TrainConfig
 if TYPE_CHECKING:
     from trainables.data.dataset import ImageSet, Splits
 
-PROBE_ROWS = 256
-"""Training rows that a measured epoch takes."""
+PROBE_ROWS, FEW_ROWS, PROBE_SIDE = 256, 64, 96
+"""A measured epoch takes this many training rows, fewer (down to FEW_ROWS) of images larger than PROBE_SIDE."""
+SLOW = 4.0
+"""Seconds of a first epoch after which it is taken as it is; a faster one is timed again, warm."""
 PROBE_DRAWS = 5
 """Configurations of the space that are timed beside the baseline, as long as `PROBE_SECONDS` are not spent."""
 PROBE_SECONDS = 30.0
@@ -72,7 +75,7 @@ def check(experiment: Experiment, *, measure: bool = True) -> CheckReport:
     data: tuple[str, ...] = ()
     measured = None
     if measure:
-        splits = _load(experiment)
+        splits = load_data(experiment)
         measured = measure_costs(experiment, space, splits)
         data = _data_lines(splits)
         warnings += [*splits.notices, *_label_warnings(experiment, splits)]
@@ -83,8 +86,12 @@ def check(experiment: Experiment, *, measure: bool = True) -> CheckReport:
 
 def measure_costs(experiment: Experiment, space: Space, splits: Splits) -> Measured:
     """Time the baseline and, while there is time, a few random configurations of the space; raises UserError."""
-    share = min(1.0, PROBE_ROWS / len(splits.train))
-    part = _part(splits, share)
+    import torch
+
+    import trainables.image_model  # noqa: F401  (its import is not part of the time below)
+
+    torch.set_num_threads(max(1, round(experiment.search.cpus_per_trial)))
+    part = _part(splits)
     started = time.perf_counter()
     baseline = TrainConfig.from_dict(baseline_config(experiment))
     seconds, weights_mb = time_epoch(baseline, part)
@@ -102,21 +109,30 @@ def measure_costs(experiment: Experiment, space: Space, splits: Splits) -> Measu
 
 
 def time_epoch(config: TrainConfig, splits: Splits) -> tuple[float, float]:
-    """Return (seconds of the second epoch, with its validation; megabytes of weights); raises UserError."""
+    """Return (seconds of an epoch with its validation, megabytes of weights); raises UserError."""
     from trainables.image_model import ImageModel
 
     try:
         model = ImageModel(config.replace(epochs=2, warmup_epochs=0, average="none"), splits)
-        model.step()
-        started = time.perf_counter()
-        model.step()
-        seconds = time.perf_counter() - started
+        seconds = _time(model.step)
+        if seconds < SLOW:
+            seconds = _time(model.step)
     except ValueError as error:
         raise UserError(f"{config.model}: {error}") from error
     return seconds, sum(tensor.nbytes for tensor in model.weights().values()) / 1e6
 
 
-def _part(splits: Splits, share: float) -> Splits:
+def _time(step: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def _part(splits: Splits) -> Splits:
+    """Return evenly spread rows of train, and the same share of validation."""
+    height, width, _ = splits.image_shape
+    rows = max(FEW_ROWS, min(PROBE_ROWS, int(PROBE_ROWS * PROBE_SIDE**2 / (height * width))))
+    share = rows / len(splits.train)
     if share >= 1:
         return splits
     return dataclasses.replace(splits, train=_thinned(splits.train, share), val=_thinned(splits.val, share))
@@ -130,7 +146,8 @@ def _thinned(images: ImageSet, share: float) -> ImageSet:
     return images.take(np.linspace(0, len(images) - 1, count).astype(np.int64))
 
 
-def _load(experiment: Experiment) -> Splits:
+def load_data(experiment: Experiment) -> Splits:
+    """Return the decoded splits; raises UserError."""
     from trainables.data import load_splits
 
     try:
@@ -205,7 +222,8 @@ def _cost_lines(cost: Cost) -> list[str]:
     return [
         *lines,
         f"an epoch takes {measured.baseline_seconds:.2g} s (baseline), {measured.trial_seconds:.2g} s "
-        f"(mean of {measured.draws} random trials), measured here on a part of the images, one at a time",
+        f"({'mean of ' + str(measured.draws) + ' random trials' if measured.draws else 'taken for trials too'}), measured here "
+        "on a part of the images, one at a time",
         f"training takes about {_clock(seconds[1])}, between {_clock(seconds[0])} and {_clock(seconds[2])}",
         f"disk about {disk:.0f} MB (weights of up to {measured.weights_mb:.1f} MB a model)",
     ]
@@ -215,4 +233,4 @@ def _clock(seconds: float) -> str:
     """Return seconds as "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.2g} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,6 @@ from typing import Any
 
 from orchestrator.config import Experiment
 
-
 CHECKPOINTS = 2
 """Resumable states kept of each running trial."""
 STATE_SIZE = 3
