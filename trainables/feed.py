@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.data.dataset import ImageSet
+from trainables.data.loader import LoaderSettings, RowLoader, pick_settings
 from trainables.randomness import key, permutation, uniform
 
 RESIDENT_SHARE = 0.25
@@ -35,6 +38,10 @@ def balanced(targets: NDArray[np.int64], *, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(order[starts[chosen] + within])
 
 
+Stream = Callable[[Sequence[Tensor]], Iterator[Tensor]]
+"""Row numbers [B] of each batch -> uint8 images [B, H, W, C] on the device, batch by batch."""
+
+
 class ImageFeed:
     """Gathers uint8 images [N, H, W, C] by row: from the device's memory where they fit there, else from the host's."""
 
@@ -55,3 +62,20 @@ class ImageFeed:
         if self.device.type == "cuda":
             return found.pin_memory().to(self.device, non_blocking=True)
         return found.to(self.device)
+
+    def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the images of each batch of row numbers."""
+        return (self.gather(rows) for rows in batches)
+
+
+def training_stream(part: ImageSet, feed: ImageFeed, *, workers: int, batch_size: int) -> Stream:
+    """Return how training batches are loaded: by `feed` itself (0 workers), by so many worker processes, or (-1) as measured.
+
+    Workers pay where images are decoded each time; the batches are the same whichever way.
+    """
+    if workers == 0:
+        return feed.stream
+    settings = LoaderSettings(workers=workers, pin_memory=True, non_blocking=True)
+    if workers < 0:
+        settings, _ = pick_settings(part, batch_size=batch_size, device=feed.device)
+    return RowLoader(part, settings, device=feed.device).batches if settings.workers else feed.stream

@@ -18,7 +18,7 @@ from trainables.config import TrainConfig
 from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
 from trainables.data.rows import draw_rows
-from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch
+from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch, training_stream
 from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, check_task, prepare
 from trainables.keyed_dropout import set_keys, use_keyed_dropout
 from trainables.loop import Batch, StepRules, evaluate, train_epoch
@@ -54,6 +54,7 @@ class ImageModel:
         self.model = use_keyed_dropout(network).to(self.device)
         self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.feed = ImageFeed(splits.train.images, self.device)
+        self.stream = training_stream(splits.train, self.feed, workers=config.workers, batch_size=config.batch_size)
         self._choose_rows()
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = make_scaler(config.precision, self.device)
@@ -85,7 +86,7 @@ class ImageModel:
             raise ValueError(f"train.epochs: all {config.epochs} epochs are trained; raise `epochs` to train on")
         started = time.perf_counter()
         self.begin_epoch()
-        with seeded(config.seed, "dropout", epoch, device=self.device):  # for layers that are not keyed
+        with seeded(config.seed, "dropout", epoch, device=self.device):  # layers that are not keyed, loaders
             trained = train_epoch(
                 self.network,
                 self.optimizer,
@@ -96,7 +97,7 @@ class ImageModel:
                 before_step=self._prepare_step,
                 after_step=self.after_step,
             )
-        return self.finish_epoch(trained, time.perf_counter() - started)
+            return self.finish_epoch(trained, time.perf_counter() - started)
 
     def begin_epoch(self) -> None:
         """Put the networks in training mode with the stages frozen that are frozen at the epoch to come."""
@@ -162,8 +163,9 @@ class ImageModel:
         """Yield an epoch's augmented, normalised training batches; the same ones whenever asked."""
         config, rows = self.config, torch.from_numpy(self.rows)
         positions, names = self._order(epoch)
-        for chosen, named in zip(positions.tensor_split(self.steps), names.tensor_split(self.steps), strict=True):
-            images = self.feed.gather(rows[chosen])
+        parts = list(zip(positions.tensor_split(self.steps), names.tensor_split(self.steps), strict=True))
+        stream = self.stream([rows[chosen] for chosen, _ in parts])
+        for images, (chosen, named) in zip(stream, parts, strict=True):
             draws: dict[str, Any] = {"seed": config.seed, "epoch": epoch, "sample_index": named.to(self.device)}
             images = augment_batch(images, name=config.augmentation, magnitude=config.magnitude, dtype=self.dtype, **draws)
             labels = self.labels[chosen.to(self.device)]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainables import feed
 from trainables.config import TrainConfig
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.data import load_splits
@@ -377,6 +378,27 @@ def test_channels_last_and_compile_reach_the_network(few: Splits, monkeypatch: p
     plain, _ = train(config(model="cnn_b"), few, 1)
     np.testing.assert_allclose(model.predict("val"), plain.predict("val"), rtol=1e-2, atol=1e-3)
     assert set(model.weights()) == set(plain.weights())
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_workers_load_the_same_batches(few: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaders: list[int] = []
+    real = feed.RowLoader
+
+    def counted(part: ImageSet, settings: feed.LoaderSettings, **options: Any) -> feed.RowLoader:
+        loaders.append(settings.workers)
+        return real(part, settings, **options)
+
+    monkeypatch.setattr(feed, "RowLoader", counted)
+    monkeypatch.setattr(feed, "pick_settings", lambda *_, **__: (feed.LoaderSettings(workers=1), []))
+    before = torch.get_rng_state()
+    plain, _ = train(config(augmentation="crop_flip"), few, 2)
+    assert loaders == []
+    for workers in (1, -1):
+        loaded, _ = train(config(augmentation="crop_flip", workers=workers, average="ema"), few, 2)
+        assert same({k: v.cpu() for k, v in loaded.model.state_dict().items()}, plain.weights())
+    assert loaders == [1, 1]
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("loss", ["auto", "mae", "huber"])
