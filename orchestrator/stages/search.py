@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.context import Context
 from orchestrator.errors import RunFailed
+from orchestrator.stages.figures import figures_of_search, figures_of_trials
 from orchestrator.store.records import MemberRecord, ranked
 
 
@@ -11,7 +12,10 @@ def run_search_stage(context: Context, *, resume: bool = False, extra_trials: in
     """Run (or go on with) the search and return its records, best first; raises RunFailed when no trial can be used."""
     from orchestrator.search.run import run_search
 
-    records = run_search(context.experiment, context.workspace, context.tracker, resume=resume, extra_trials=extra_trials)
+    records = run_search(
+        context.experiment, context.workspace, context.tracker, resume=resume, extra_trials=extra_trials,
+        figures=figures_of_trials(context),
+    )  # fmt: skip
     metric = context.experiment.search.metric
     best_first = ranked(records, metric)
     failed = [record for record in records if record.status == "failed"]
@@ -22,6 +26,7 @@ def run_search_stage(context: Context, *, resume: bool = False, extra_trials: in
             f"search: none of {len(records)} trials has a finished epoch; reasons stand in {context.workspace.members}"
         )
     best = best_first[0]
+    context.tracker.search_ended("finished", {f"best/val/{metric}": best.score(metric)}, figures_of_search(context, records))
     context.say(
         f"search: {len(best_first)} of {len(records)} trials usable; "
         f"best {best.trial_id}, val {metric} {best.score(metric):.4f}"

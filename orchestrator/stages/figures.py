@@ -1,0 +1,79 @@
+"""Which figures belong to which stage: of each trial, of the search, of the ensemble; drawn by the report's plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.store.predictions import PredictionBank
+
+if TYPE_CHECKING:
+    from orchestrator.context import Context
+    from orchestrator.search.conductor import Figures
+    from orchestrator.store.records import MemberRecord
+    from orchestrator.store.workspace import Workspace
+
+
+def figures_of_trials(context: Context) -> Figures:
+    """Return what draws a trial's learning curves and confusion matrix once it has ended."""
+    from orchestrator.report.trial_figures import trial_figures
+
+    classes = context.splits().classes
+
+    def draw(record: MemberRecord, history: Mapping[int, Mapping[str, float]]) -> Sequence[Path]:
+        epochs = [{"epoch": float(epoch), **metrics} for epoch, metrics in sorted(history.items())]
+        return trial_figures(context.workspace, record, epochs, classes)
+
+    return draw
+
+
+def figures_of_search(context: Context, records: Sequence[MemberRecord]) -> list[Path]:
+    """Draw best so far, parallel coordinates and the importance of each knob."""
+    from orchestrator.report.search_figures import search_figures
+    from orchestrator.resolve import space_of
+
+    return search_figures(
+        context.workspace, records, space_of(context.experiment), metric=context.experiment.search.metric
+    )  # fmt: skip
+
+
+def ensemble_figures(workspace: Workspace, found: Mapping[str, Any]) -> list[Path]:
+    """Draw the ensemble beside its controls, the disagreement of its members, and its reliability."""
+    from orchestrator.report.canvas import save_figure
+    from orchestrator.report.ensemble_plots import disagreement_map, ensemble_bars, reliability_diagram
+
+    folder, table = workspace.figures / "ensemble", found["judgement"]
+    rows = [row for row in table["rows"] if "accuracy_low" in row]
+    if not rows:
+        return []
+    drawn = {
+        "controls": ensemble_bars(
+            [row["name"] for row in rows], [row["accuracy"] for row in rows], [row["accuracy_low"] for row in rows],
+            [row["accuracy_high"] for row in rows], split=table["split"],
+        ),
+        "reliability": reliability_diagram(_confidences(workspace, found, table["split"])),
+    }  # fmt: skip
+    if found["diversity"]:
+        names = [member["trial_id"] for member in found["ensemble"]["members"]]
+        drawn["disagreement"] = disagreement_map(found["diversity"]["disagreement"], names)
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+
+
+def _confidences(workspace: Workspace, found: Mapping[str, Any], split: str) -> dict[str, tuple[Any, Any]]:
+    """Return name -> (confidence [N], correct [N]) of the ensemble and of the best single model."""
+    from orchestrator.ensemble.ensemble import Ensemble
+
+    bank = PredictionBank(workspace)
+    labels = bank.targets(split)
+    shown = {}
+    for name, key in (("ensemble", "ensemble"), ("best single", "single")):
+        ensemble = Ensemble.from_json(_numbers(found[key]))
+        probs = ensemble.combine([bank.get(member, split) for member in ensemble.member_ids])
+        shown[name] = (probs.max(axis=1), probs.argmax(axis=1) == labels)
+    return shown
+
+
+def _numbers(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an ensemble as its own room wrote it (`ensemble.json` names members by trial instead of by place)."""
+    return {**stored, "members": list(range(len(stored["member_ids"])))}
