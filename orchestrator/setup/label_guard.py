@@ -24,7 +24,7 @@ def guard_for(classes: Iterable[str]) -> LabelGuard | None:
     """Return what class names say must not be done to the images, or None where they say nothing.
 
     >>> guard_for(["turn left", "turn right"]).forbid
-    ('hflip',)
+    ('hflip', 'rotate180')
     """
     names = [name.strip() for name in classes]
     if len(names) >= 3 and _share(names, _is_digit) > 0.5:
@@ -40,7 +40,7 @@ def guard_for(classes: Iterable[str]) -> LabelGuard | None:
         return LabelGuard(
             ("hflip", "vflip", "rotate180"), f"the classes look like signs ({_some(signs)}): a flip makes another sign"
         )
-    forbid = (("hflip",) if sided else ()) + (("vflip", "rotate180") if upright else ())
+    forbid = (("hflip",) if sided else ()) + (("vflip",) if upright else ()) + (("rotate180",) if sided or upright else ())
     if not forbid:
         return None
     return LabelGuard(forbid, f"class names tell sides apart ({_some([*sided, *upright])})")
