@@ -15,7 +15,7 @@ from trainables.data.loader import LoaderSettings, RowLoader, pick_settings
 from trainables.randomness import key, permutation, uniform
 
 RESIDENT_SHARE = 0.25
-"""Images live on a CUDA device when they take at most this share of its free memory."""
+"""Decoded images live on a CUDA device when they take at most this share of its free memory."""
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
@@ -48,7 +48,8 @@ class ImageFeed:
     def __init__(self, images: NDArray[np.uint8], device: torch.device) -> None:
         self.images, self.device = images, device
         self.resident: Tensor | None = None
-        if device.type == "cuda" and images.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        decoded = isinstance(images, np.ndarray)
+        if decoded and device.type == "cuda" and images.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.resident = torch.from_numpy(np.array(images)).to(device)
 
     def __len__(self) -> int:

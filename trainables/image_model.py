@@ -46,15 +46,15 @@ class ImageModel:
         """Build everything from `config` and `splits`; raises ValueError naming the knob that does not fit them."""
         check_task(config, splits)
         self.config, self.splits = config, splits
-        self.device = choose_device(config.device, config.precision)
+        self.device = choose_device(config.device, config.precision, training=True)
         self.dtype = parameter_dtype(config.precision)
         parse_set(config.augmentation)
         self.pipeline = input_pipeline(config, splits)
         network = place(build_network(config, self.pipeline, outputs=splits.outputs), config, self.device)
         self.model = use_keyed_dropout(network).to(self.device)
         self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
-        self.feed = ImageFeed(splits.train.images, self.device)
-        self.stream = training_stream(splits.train, self.feed, workers=config.workers, batch_size=config.batch_size)
+        self.feeds = {"train": ImageFeed(splits.train.images, self.device)}
+        self.stream = training_stream(splits.train, self.feeds["train"], workers=config.workers, batch_size=config.batch_size)
         self._choose_rows()
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = make_scaler(config.precision, self.device)
@@ -194,7 +194,8 @@ class ImageModel:
 
     def _evaluate(self, split: str, tta: str | None = None) -> NDArray[np.float32]:
         part = self.splits.part(split)
-        feed = self.feed if split == "train" else ImageFeed(part.images, self.device)
+        feed = self.feeds.get(split) or ImageFeed(part.images, self.device)
+        self.feeds[split] = feed
         module = self.inference(tta)
         chunks = torch.split(torch.arange(len(part)), max(1, self.config.eval_batch_size // len(views(module.tta))))
         return evaluate(module, (feed.gather(rows) for rows in chunks), precision=self.config.precision)
@@ -246,8 +247,8 @@ class ImageModel:
         self.scaler.load_state_dict(state["scaler"])
         self.plateau.load_state(state["plateau"])
         self.patience.load_state(state["patience"])
-        if self.average is not None and state["average"]:
-            self.average.load_state(state["average"])
+        if self.average is not None:  # a state without an average starts one at its weights
+            self.average.load_state(state["average"] or {"count": 0, "model": state["model"]})
         self._predicted = None
 
     def weights(self) -> dict[str, Tensor]:

@@ -17,18 +17,20 @@ from trainables.randomness import key
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str, precision: str = "fp32") -> torch.device:
-    """Return the torch device of "auto", "cpu", "cuda" or "mps"; raises ValueError when this machine has not got it."""
+def choose_device(name: str, precision: str = "fp32", *, training: bool = False) -> torch.device:
+    """Return the torch device of "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps".
+
+    Raises ValueError for a device that this machine has not got, and for Apple's "mps" where float64 is needed: by the
+    precision, or by the counter-based draws (augmentation, dropout) of training.
+    """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, there in present.items() if there)
-        if name == "mps" and precision == "fp64":
-            name = "cpu"
+        name = "cuda" if present["cuda"] else "cpu"
     if not present[name]:
         allowed = ", ".join(["auto", *(kind for kind, there in present.items() if there)])
         raise ValueError(f"train.device: got {name!r}, which this machine has not got; allowed here: {allowed}")
-    if name == "mps" and precision == "fp64":
-        raise ValueError("train.precision: got 'fp64' on mps, which has no float64; allowed: fp32, bf16, fp16")
+    if name == "mps" and (training or precision == "fp64"):
+        raise ValueError("train.device: got 'mps', which has no float64 and serves predictions alone; allowed here: auto, cpu")
     return torch.device(name)
 
 
@@ -61,12 +63,11 @@ def place(model: torch.nn.Module, config: TrainConfig, device: torch.device) -> 
 def seeded(seed: int | Tensor, stream: str, *words: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch's generators from (seed, stream, words) inside the block and put them back as they were after it."""
     number = int(key(seed, stream, *words)) & (2**63 - 1)
-    accelerator = None if device is None or device.type == "cpu" else device
-    forked = [] if accelerator is None else [accelerator.index or 0]
-    with torch.random.fork_rng(devices=forked, device_type="cuda" if accelerator is None else accelerator.type):
+    cuda = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else [], device_type="cuda"):
         torch.default_generator.manual_seed(number)
-        if accelerator is not None:
-            torch.get_device_module(accelerator.type).manual_seed(number)
+        if cuda:
+            torch.cuda.manual_seed(number)
         yield
 
 
@@ -97,5 +98,5 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def device_name(device: torch.device) -> str:
-    """Return a short name for records: "cpu", "mps", or the CUDA card's own name."""
+    """Return a short name for records: "cpu", or the CUDA card's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -430,6 +430,10 @@ def test_a_state_of_one_run_goes_on_under_another_ones_rate(few: Splits) -> None
     other.load_state(model.state())
     assert same(other.weights(), model.weights())
     assert other.step().metrics["lr"] == pytest.approx(1e-4)
+    averaging = ImageModel(config(average="ema"), few)
+    averaging.load_state(model.state())
+    assert averaging.average is not None
+    assert torch.equal(averaging.average.model.head[1].weight, model.model.head[1].weight)
 
 
 @pytest.mark.parametrize(

@@ -25,25 +25,27 @@ from trainables.runtime import (
 CPU = torch.device("cpu")
 
 
-def test_auto_takes_the_best_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_cuda_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cpu") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto") == CPU
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("auto").type == "mps"
-    assert choose_device("auto", "fp64") == CPU
+    assert choose_device("auto") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto").type == "cuda"
+    assert choose_device("auto", training=True).type == "cuda"
 
 
 def test_a_device_that_is_not_here_is_refused_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"train\.device: got 'cuda'.*auto.*cpu"):
         choose_device("cuda")
+
+
+def test_mps_predicts_but_does_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    with pytest.raises(ValueError, match=r"train\.precision: got 'fp64' on mps"):
-        choose_device("mps", "fp64")
+    assert choose_device("mps").type == "mps"
+    for options in ({"precision": "fp64"}, {"training": True}):
+        with pytest.raises(ValueError, match=r"train\.device: got 'mps'.*float64"):
+            choose_device("mps", **options)  # type: ignore[arg-type]
 
 
 def test_precision_decides_dtype_autocast_and_scaling() -> None:
