@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from html import escape
 
 from orchestrator.report.blocks import Block, Bullets, Cell, Commands, Details, Page, Picture, Section, Table, Text, shown
 
 PICTURE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
+FIGURES = re.compile(r"[-+\d.,e\[\] ]+")
+"""Text of numbers alone, such as an interval: it stays on one line."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5d6778; --line: #dfe3ea; --paper: #ffffff; --panel: #f5f7fa;
@@ -23,7 +26,7 @@ p.good { border-color: var(--good); } p.careful { border-color: var(--careful); 
 .wide { overflow-x: auto; } table { border-collapse: collapse; margin: .6rem 0; font-size: .92em; }
 th, td { padding: .32rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number, td.figures { font-variant-numeric: tabular-nums; white-space: nowrap; } td.number { text-align: right; }
 tr.strong td { font-weight: 650; background: var(--panel); }
 pre { background: var(--panel); padding: .8rem 1rem; border-radius: 4px; overflow-x: auto; font-size: .88em; }
 figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .9em; margin-top: .3rem; }
@@ -74,7 +77,8 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return f'<td class="number">{shown(cell)}</td>' if isinstance(cell, int | float) else f"<td>{escape(shown(cell))}</td>"
+    kind = "number" if isinstance(cell, int | float) else "figures" if FIGURES.fullmatch(shown(cell)) else ""
+    return f'<td class="{kind}">{escape(shown(cell))}</td>' if kind else f"<td>{escape(shown(cell))}</td>"
 
 
 def _picture(picture: Picture) -> str:

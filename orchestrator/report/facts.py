@@ -32,7 +32,8 @@ class Facts:
     fingerprint: str
     ledger: tuple[Mapping[str, Any], ...] = ()
     search_ledger: tuple[Mapping[str, Any], ...] = ()
-    pictures: tuple[Path, ...] = ()
+    pictures: tuple[tuple[str, Path], ...] = ()
+    """(stage or "", file) of each figure."""
     exported: bool = False
     troubles: tuple[str, ...] = field(default=())
     """Files that could not be read, and why."""
@@ -133,6 +134,8 @@ def _targets(workspace: Workspace, troubles: list[str]) -> tuple[dict[str, int],
     return sizes, fingerprint
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
-    found = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in PICTURE_TYPES and p.is_file()]
-    return tuple(p for p in found if p.stat().st_size <= PICTURE_LIMIT)
+def _pictures(folder: Path) -> tuple[tuple[str, Path], ...]:
+    """Return the pictures of the run and of its stages, not those of single trials, which lie a level deeper."""
+    found = [*sorted(folder.glob("*")), *sorted(folder.glob("*/*"))]
+    kept = [p for p in found if p.suffix.lower() in PICTURE_TYPES and p.is_file() and p.stat().st_size <= PICTURE_LIMIT]
+    return tuple((p.parent.name if p.parent != folder else "", p) for p in kept)

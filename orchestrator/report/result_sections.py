@@ -116,7 +116,7 @@ def members(facts: Facts) -> Section | None:
             line += ["", None, None, None, ""]
         else:
             origin = changed_knobs(baseline.config, record.config) if baseline and record.kind != "baseline" else ""
-            line += [record.kind, record.score(facts.metric), record.best_epoch, record.seconds, origin]
+            line += [record.kind, record.score(facts.metric), record.best_epoch, f"{record.seconds:.1f}", origin]
         lines.append(line)
     columns = ["member", "weight", "temperature", "kind", f"val {facts.metric}", "epoch", "seconds", "against the baseline"]
     words = f"{ensemble_in_words(ensemble)}; temperature after the vote {float(ensemble.get('temperature', 1.0)):.3f}."

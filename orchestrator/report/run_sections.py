@@ -72,7 +72,7 @@ def data(facts: Facts) -> Section | None:
     blocks: list[Block] = [Bullets(lines)] if lines else []
     if known.get("skipped"):
         named = known.get("skipped_files", ())
-        blocks.append(Text(f"{known['skipped']} files were left out.", "careful"))
+        blocks.append(Text(f"Files left out: {known['skipped']}", "careful"))
         blocks.append(Table(["file", "reason"], [[str(file), str(reason)] for file, reason in named]))
     return Section("Data", blocks) if blocks else None
 
@@ -100,7 +100,7 @@ def diagnosis(facts: Facts) -> Section | None:
 
 def figures(facts: Facts) -> Section | None:
     """Every picture of the run's folder of figures."""
-    pictures = [Picture(path, path.stem.replace("_", " ").replace("-", " ")) for path in facts.pictures]
+    pictures = [Picture(path, f"{stage} {path.stem}".strip().replace("_", " ")) for stage, path in facts.pictures]
     return Section("Figures", pictures) if pictures else None
 
 

@@ -100,8 +100,9 @@ def fill(workspace: Workspace) -> None:
         "probe": [{"name": "rotated", "accuracy": 0.4, "drop": 0.1, "low": 0.05, "high": 0.15}],
         "classes": [{"class": EVIL, "images": 20, "error": 0.4, "taken_for": "cat", "times": 5}],
     })  # fmt: skip
-    workspace.figures.mkdir()
-    Image.new("RGB", (40, 30), "teal").save(workspace.figures / "best_so_far.png")
+    for place in ("overview.png", "search/best_so_far.png", "trials/t1/learning_curves.png"):
+        (workspace.figures / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), "teal").save(workspace.figures / place)
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_tells_what_the_run_folder_holds(workspace: Workspace) -> None:
         "2 members, greedy, soft vote", "temperature after the vote 1.250", "one member was dropped",
         "train 100, val 60, test 30", "fingerprint: f1", "cat/bad.png", "two images are the same",
         "1 failed, 3 finished", "CUDA <script>", "rotated images cost", "lr 0.015 -> 0.018", "disagreement", "0.2100",
-        "best so far", "orchestrate export",
+        "search best so far", "orchestrate export",
     ):  # fmt: skip
         assert told in text, told
     for title in (
@@ -148,7 +149,7 @@ def test_page_stands_alone(workspace: Workspace) -> None:
     html, _ = write_report(workspace)
     reader = Reader(html.read_text())
     assert "script" not in reader.tags and "link" not in reader.tags
-    assert len(reader.sources) == 1 and reader.sources[0].startswith("data:image/png;base64,")
+    assert len(reader.sources) == 2 and all(source.startswith("data:image/png;base64,") for source in reader.sources)
     assert "prefers-color-scheme: dark" in html.read_text() and "default-src 'none'" in html.read_text()
 
 
