@@ -49,22 +49,25 @@ def _shares(records: Sequence[MemberRecord], space: Space, metric: str) -> dict[
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="minimize" if mode_of(metric) == "min" else "maximize")
     for record in records:
-        found = _distributions(space, record.config)
-        values = {name: record.config[name] for name in found}
-        study.add_trial(optuna.trial.create_trial(params=values, distributions=found, value=record.score(metric)))
+        drawn = {dimension.name: _distribution(dimension) for dimension in _active_dimensions(space, record.config)}
+        values = {name: record.config[name] for name in drawn}
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=drawn, value=record.score(metric)))
     quantile = min(0.5, max(0.1, TOP_TRIALS / len(records)))
     shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile))
     return {str(name): float(share) for name, share in shares.items()}
 
 
-def _distributions(space: Space, config: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """Return the dimensions that a configuration was drawn from; one whose value lies outside was not drawn here."""
-    found: dict[str, BaseDistribution] = {}
-    for dimension in space.dimensions:
-        active = dimension.when is None or dimension.when.holds(config)
-        if active and _inside(dimension, config.get(dimension.name)):
-            found[dimension.name] = _distribution(dimension)
-    return found
+def active(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a configuration that were drawn from `space`: conditions hold, and the value lies inside."""
+    return {dimension.name: config[dimension.name] for dimension in _active_dimensions(space, config)}
+
+
+def _active_dimensions(space: Space, config: Mapping[str, Any]) -> list[Dimension]:
+    return [
+        dimension
+        for dimension in space.dimensions
+        if (dimension.when is None or dimension.when.holds(config)) and _inside(dimension, config.get(dimension.name))
+    ]
 
 
 def _inside(dimension: Dimension, value: Any) -> bool:

@@ -45,7 +45,8 @@ PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """What stands on one panel of the learning curves, as far as it was measured."""
 LINES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, ":", "^"))
 ANNOTATED = 20
-LOG_SPAN = 50.0
+LOG_SPAN = 20.0
+"""Positive knobs that vary by more than this factor get a logarithmic axis."""
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], *, best_epoch: int = 0, title: str = "") -> Figure:

@@ -79,7 +79,7 @@ class MlflowSink:
         run = self._trial(trial_id, event.time)
         self._runs.write(
             run,
-            metrics=_metrics(_best(record), event.time, record["best_epoch"]),
+            metrics=_metrics(_best(record), event.time, 0),
             params=flat_params(record["config"]),
             tags=self._trial_tags(trial_id, event.time) | _record_tags(record),
         )
@@ -120,6 +120,7 @@ def _metrics(values: dict[str, float], time: int, step: int) -> list[Any]:
 
 
 def _best(record: dict[str, Any]) -> dict[str, float]:
+    """Return a trial's summary, logged at step 0 so that MLflow compares trials by bars rather than by lone points."""
     best = {f"best/{name}": value for name, value in record["metrics"].items()}
     return best | {name: float(record[name]) for name in ("epochs_run", "best_epoch", "seconds", "peak_memory_mb")}
 

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import RunFailed, UserError
+from orchestrator.store.records import mode_of
 from orchestrator.tracking.server import mlflow_server
 from orchestrator.tracking.uri import NONE, artifacts_root, resolve_uri
 
@@ -34,11 +35,11 @@ def serve(
 
     Raises UserError for a busy port, an address other machines reach, or a run that was never tracked.
     """
-    uri, name = resolve_uri(experiment), experiment.tracking_experiment
+    uri, name, metric = resolve_uri(experiment), experiment.tracking_experiment, experiment.search.metric
     if uri == NONE:
         raise UserError("tracking.uri: got 'none', so there is nothing to show; leave it empty and run again")
     if uri.startswith(("http://", "https://")):
-        say("\n".join(links(uri, name)))
+        say("\n".join(links(uri, name, metric)))
         return
     if not (allow_remote or is_local(host)):
         raise UserError(
@@ -52,7 +53,7 @@ def serve(
         )
     artifacts = artifacts_root(uri, experiment) or database.parent
     with _until_signalled(), mlflow_server(uri, artifacts, host=host, port=port) as server:
-        say("\n".join([*links(server.url, name), "Ctrl-C stops the server."]))
+        say("\n".join([*links(server.url, name, metric), "Ctrl-C stops the server."]))
         code = server.process.wait()
         raise RunFailed(f"mlflow server ended by itself with code {code}:\n{server.tail()}")
 
@@ -65,7 +66,7 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def links(url: str, experiment: str) -> list[str]:
+def links(url: str, experiment: str, metric: str) -> list[str]:
     """Return the lines to print: the runs of an experiment, the curves of its trials, and the newest parent run."""
     found = _ask(url, f"experiments/get-by-name?experiment_name={urllib.parse.quote(experiment)}")
     if found is None:
@@ -73,7 +74,7 @@ def links(url: str, experiment: str) -> list[str]:
     number = found["experiment"]["experiment_id"]
     search = {"experiment_ids": [number], "filter": "tags.kind = 'search'", "max_results": 1}
     runs = (_ask(url, "runs/search", search) or {}).get("runs", [])
-    lines = [f"runs:   {runs_page(url, number)}", f"curves: {charts_page(url, number)}"]
+    lines = [f"runs:   {runs_page(url, number)}", f"curves: {charts_page(url, number, metric)}"]
     return lines + [f"search: {run_page(url, number, run['info']['run_id'])}" for run in runs]
 
 
@@ -82,15 +83,20 @@ def runs_page(url: str, experiment_id: str) -> str:
     return f"{url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
-def charts_page(url: str, experiment_id: str) -> str:
-    """Return the page with the curves of all trials side by side."""
-    trials = urllib.parse.quote("tags.kind = 'trial'")
-    return f"{runs_page(url, experiment_id)}&searchFilter={trials}&compareRunsMode=CHART"
+def charts_page(url: str, experiment_id: str, metric: str) -> str:
+    """Return the page with the curves of all trials side by side, best first (any order but by time also unfolds them)."""
+    query = {
+        "searchFilter": "tags.kind = 'trial'",
+        "orderByKey": f"metrics.`best/val/{metric}`",
+        "orderByAsc": "true" if mode_of(metric) == "min" else "false",
+        "compareRunsMode": "CHART",
+    }
+    return f"{runs_page(url, experiment_id)}&{urllib.parse.urlencode(query, quote_via=urllib.parse.quote, safe='')}"
 
 
 def run_page(url: str, experiment_id: str, run_id: str, tab: str = "") -> str:
     """Return one run's page; `tab` is "model-metrics" or "artifacts/PATH"."""
-    return f"{url}/#/experiments/{experiment_id}/runs/{run_id}{f'/{tab}' if tab else ''}"
+    return f"{url}/#/experiments/{experiment_id}/runs/{run_id}{f'/{tab}' if tab else ''}?workflowType=machine_learning"
 
 
 def _ask(url: str, what: str, body: dict[str, Any] | None = None) -> Any:

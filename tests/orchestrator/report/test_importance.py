@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from orchestrator.report.importance import importance_of
+from orchestrator.report.importance import active, importance_of
 from orchestrator.store.records import MemberRecord
 from search_spaces.space import Choice, Float, Int, RandomTrial, Space, When, draw
 
@@ -69,3 +69,9 @@ def test_values_from_outside_the_space_are_left_out() -> None:
     some = records(20)
     odd = [record.replace(config=record.config | {"dropout": 0.95, "optimizer": "lion"}) for record in some[:2]]
     assert importance_of(odd + some[2:], SPACE, metric="accuracy").shares["lr"] > 0.2
+
+
+def test_active_leaves_out_what_the_conditions_or_the_ranges_exclude() -> None:
+    config = {"lr": 0.1, "dropout": 2.0, "optimizer": "adamw", "momentum": 0.9, "batch_size": 32, "epochs": 3}
+    assert active(SPACE, config) == {"lr": 0.1, "optimizer": "adamw", "batch_size": 32}
+    assert active(SPACE, config | {"optimizer": "sgd"})["momentum"] == 0.9
