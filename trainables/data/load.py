@@ -19,8 +19,8 @@ from trainables.data.plan import Plan, make_plan
 from trainables.data.prepare import Prepared, prepare
 from trainables.data.sources import source_kind, source_module
 
-SMALL_ARRAYS = 64 * 2**20
-"""Under cache "auto", sources that are decoded anyway stay in memory below this many bytes."""
+SMALL_ARRAYS = 16 * 2**20
+"""Under cache "auto", arrays stay in memory below this many bytes (Fashion-MNIST: 1.3 s to read and hash, 0.03 s to map)."""
 SMALL_FILES = 2**20
 """Files are decoded into the node's cache from this many decoded bytes on: below, decoding again costs less than it saves."""
 

@@ -70,6 +70,12 @@ def test_cifar_equals_torchvision_and_other_checksums_are_a_notice(tmp_path: Pat
     assert "differ from the published files" in found.notices[0]
 
 
+def test_published_checksums_are_torchvisions() -> None:
+    for name, files in torchvision_sets.PUBLISHED.items():
+        builder = getattr(datasets, name)
+        assert files == {file: digest for file, digest in builder.train_list + builder.test_list}
+
+
 def test_a_cifar_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
