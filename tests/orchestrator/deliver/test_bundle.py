@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.deliver.bundle import open_bundle, replaced, seal
+from orchestrator.deliver.predict import open_runtime
 from orchestrator.deliver.runtime import manifest_bytes
 from orchestrator.errors import UserError
 
@@ -56,6 +57,27 @@ def test_a_manifest_cannot_name_a_file_outside(copy: Path, tmp_path: Path) -> No
     (copy / "manifest.json").write_bytes(manifest_bytes(manifest))
     with pytest.raises(UserError, match="../secret is missing"):
         open_bundle(copy)
+
+
+def test_a_graph_may_not_read_outside_its_folder(copy: Path, tmp_path: Path) -> None:
+    """A forged bundle, with a manifest that fits, whose weights point at a file of the machine that serves it."""
+    import onnx
+
+    (tmp_path / "secret").write_bytes(b"\0" * 4096)
+    model = onnx.load(copy / "model.onnx")
+    tensor = next(t for t in model.graph.initializer if len(t.raw_data) > 16)
+    size = len(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "../secret"), ("offset", "0"), ("length", str(size))):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    (copy / "model.onnx").write_bytes(model.SerializeToString())
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").unlink()
+    seal(copy, {key: value for key, value in manifest.items() if key not in ("digest", "files")})
+    with pytest.raises(UserError, match="onnxruntime cannot load it"):
+        open_runtime(copy)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "x", "version": 1}', '{"format": "x", "version": null}'])

@@ -105,3 +105,31 @@ def test_refuses_members_without_weights_of_other_data_or_of_another_ensemble(wo
     with pytest.raises(ValueError, match="the ensemble names"):
         export_bundle(world.members[:2], world.ensemble, world.splits, tmp_path / "out", load=world.load)
     assert not (tmp_path / "out").exists()
+
+
+def test_real_members_are_rebuilt_from_their_weights(world: World, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from trainables.config import TrainConfig
+    from trainables.inference import InferenceModel, build_network
+    from trainables.models import input_pipeline
+
+    config = TrainConfig(model="cnn_b", width=4, image_size=16, device="cpu")
+    pipeline = input_pipeline(config, world.splits)
+    network = build_network(config, pipeline, outputs=3).eval()
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    record = world.members[0][0].replace(config=config.to_dict())
+    alone = {"voting": "log", "members": [{"trial_id": "t1", "weight": 1.0, "temperature": 1.0}], "temperature": 1.0}
+    bundle = export_bundle([(record, tmp_path / "w.safetensors")], alone, world.splits, tmp_path / "bundle")
+    images = world.splits.test.images
+    expected = graph.live_probabilities(InferenceModel(network, pipeline, config=config), images)
+    np.testing.assert_allclose(Runtime(bundle).probabilities(images), expected, atol=TOLERANCE)
+    assert expected.std() > 1e-4
+
+
+def test_large_weights_lie_beside_the_graph(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "EXTERNAL_DATA_BYTES", 0)
+    bundle = export_bundle(world.members, world.ensemble, world.splits, tmp_path / "bundle", load=world.load)
+    assert "model.onnx.data" in open_bundle(bundle).manifest["files"]
+    images = world.splits.test.images
+    np.testing.assert_allclose(Runtime(bundle).probabilities(images), Runtime(world.bundle).probabilities(images), atol=1e-6)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from orchestrator.config import Experiment, ExportSection
@@ -83,9 +84,28 @@ def test_base64_as_a_scoring_server_sends_it(model: Any, world: World) -> None:
     assert plain.equals(coded)
 
 
+def test_answers_the_scoring_servers_json(model: Any, world: World) -> None:
+    from mlflow.pyfunc.scoring_server import invocations
+
+    coded = base64.b64encode(png(world.splits.test.images[0])).decode()
+    schema = model.metadata.get_input_schema()
+
+    def ask(value: object) -> Any:
+        body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[value]]}})
+        return invocations(body, "application/json", model, schema)
+
+    answer = ask(coded)
+    (row,) = json.loads(answer.response)["predictions"]
+    expected = Runtime(world.bundle).probabilities(world.splits.test.images[:1])[0]
+    assert answer.status == 200 and row["probabilities"] == pytest.approx(expected.tolist(), abs=1e-5)
+    for bad in ("anVuaw==", "not*base64", None, 3):
+        with pytest.raises(MlflowException) as caught:
+            ask(bad)
+        assert caught.value.get_http_status_code() == 400, bad
+
+
 def test_a_bad_image_is_the_callers_error(model: Any) -> None:
     import pandas as pd
-    from mlflow.exceptions import MlflowException
 
     with pytest.raises(MlflowException, match="row 1: not a readable image") as caught:
         model.predict(pd.DataFrame({"image": [png(np.zeros((8, 8, 3), np.uint8)), b"junk"]}))
