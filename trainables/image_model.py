@@ -18,6 +18,7 @@ from trainables.config import TrainConfig
 from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
 from trainables.data.rows import draw_rows
+from trainables.feature_feed import open_features
 from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch, training_stream
 from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, check_task, prepare
 from trainables.keyed_dropout import set_keys, use_keyed_dropout
@@ -55,6 +56,7 @@ class ImageModel:
         self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.feeds = {"train": ImageFeed(splits.train.images, self.device)}
         self.stream = training_stream(splits.train, self.feeds["train"], workers=config.workers, batch_size=config.batch_size)
+        self.features = open_features(self.model, config, splits, self.pipeline, ready=self._ready, stream=self.stream)
         self._choose_rows()
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = make_scaler(config.precision, self.device)
@@ -88,7 +90,7 @@ class ImageModel:
         self.begin_epoch()
         with seeded(config.seed, "dropout", epoch, device=self.device):  # layers that are not keyed, loaders
             trained = train_epoch(
-                self.network,
+                self.features.rest if self.features else self.network,
                 self.optimizer,
                 self.batches(),
                 rules=self.rules,
@@ -104,10 +106,15 @@ class ImageModel:
         for model in (self.model, self.average.model if self.average else None):
             if model is not None:
                 apply_depth(model.train(), self.config, self.epoch)
+        if self.features and not self.features.opens("train", self.epoch):
+            self.features = None
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the augmented, normalised training batches of the epoch to come; the same ones whenever asked."""
-        return self._batches(self.epoch)
+        """Yield the augmented, normalised training batches of the epoch to come (or the features that stand for them)."""
+        if not self.features:
+            return self._batches(self.epoch)
+        parts = self._order(self.epoch)[0].tensor_split(self.steps)
+        return self.features.batches(self.epoch, parts, rows=self.rows, labels=self.labels)
 
     def factor(self, number: int) -> float:
         """Return what a step of the epoch to come multiplies the learning rate with: schedule and plateau."""
@@ -197,6 +204,8 @@ class ImageModel:
         feed = self.feeds.get(split) or ImageFeed(part.images, self.device)
         self.feeds[split] = feed
         module = self.inference(tta)
+        if split == "val" and module.tta == "none" and self.features and self.features.opens("val"):
+            return self.features.predict_val(module)
         chunks = torch.split(torch.arange(len(part)), max(1, self.config.eval_batch_size // len(views(module.tta))))
         return evaluate(module, (feed.gather(rows) for rows in chunks), precision=self.config.precision)
 
@@ -250,6 +259,8 @@ class ImageModel:
         if self.average is not None:  # a state without an average starts one at its weights
             self.average.load_state(state["average"] or {"count": 0, "model": state["model"]})
         self._predicted = None
+        if self.features:
+            self.features.forget()
 
     def weights(self) -> dict[str, Tensor]:
         """Return the inference weights (the averaged ones where there are) as name -> CPU tensor, and a regression's scale."""

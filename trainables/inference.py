@@ -74,7 +74,10 @@ class InferenceModel(nn.Module):
 
     def predict(self, images: Tensor) -> Tensor:
         """Return probabilities or values of one view, float images [N, C, H, W] in [0, 1]."""
-        outputs: Tensor = self.network(prepare(images, self.pipeline))
+        return self.answers(self.network(prepare(images, self.pipeline)))
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return probabilities or values for the network's outputs [N, C]."""
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
         if self.task == "regression":

@@ -19,8 +19,8 @@ Tick = Callable[[list[ImageModel]], list[Ending]]
 
 
 def pool_key(model: ImageModel) -> tuple[Any, ...]:
-    """Return what trials must share to step together: the fusion key, the data, the steps of an epoch, the device."""
-    return (*fusion_key(model.config), model.splits.fingerprint, len(model.rows), str(model.device))
+    """Return what trials must share to step together: the fusion key, data, steps of an epoch, device, and why if alone."""
+    return (*fusion_key(model.config), model.splits.fingerprint, len(model.rows), str(model.device), trains_alone(model))
 
 
 def trains_alone(model: ImageModel) -> str:
@@ -32,6 +32,8 @@ def trains_alone(model: ImageModel) -> str:
         return "compile: the graph is compiled for one model"
     if config.gradual_epochs:
         return "gradual unfreezing: slots at other epochs have other stages frozen"
+    if model.features:
+        return "cached features: the frozen part is not computed at all"
     return ""
 
 
