@@ -24,7 +24,7 @@ SCRATCH = Space(
         Choice("mixup", (0.0, 0.2)),
         Float("label_smoothing", 0.0, 0.1, step=0.05),
         Choice("optimizer", ("adamw", "adam", "sgd")),
-        Float("lr", 5e-4, 2e-2, log=True),
+        Float("lr", 8e-4, 2e-2, log=True),
         Float("momentum", 0.85, 0.97, when=When("optimizer", ("sgd",))),
         Choice("nesterov", (True, False), when=When("optimizer", ("sgd",))),
         Float("weight_decay", 1e-5, 1e-2, log=True),
