@@ -121,7 +121,7 @@ def _metrics(values: dict[str, float], time: int, step: int) -> list[Any]:
 
 def _best(record: dict[str, Any]) -> dict[str, float]:
     """Return a trial's summary, logged at step 0 so that MLflow compares trials by bars rather than by lone points."""
-    best = {f"best/{name}": value for name, value in record["metrics"].items()}
+    best = {f"best/{name}": value for name, value in record["metrics"].items() if name.startswith("val/")}
     return best | {name: float(record[name]) for name in ("epochs_run", "best_epoch", "seconds", "peak_memory_mb")}
 
 
