@@ -69,7 +69,8 @@ def test_a_stored_experiment_takes_overrides_and_is_checked_again() -> None:
 
 
 def test_the_door_stays_light() -> None:
-    code = "import sys; from orchestrator.experiment_file import load; load(None); print({'torch', 'ray', 'mlflow'} & set(sys.modules))"
+    heavy = "{'torch', 'torchvision', 'ray', 'mlflow', 'optuna'}"
+    code = f"import sys; from orchestrator.experiment_file import load; load(None); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     assert done.stdout.strip() == "set()"
 
