@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
@@ -194,11 +195,15 @@ class _Judge(_Stateless, FIFOScheduler):  # type: ignore[misc]  # Ray is not typ
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
 
-class _Teller(_Stateless, tune.Callback):  # type: ignore[misc]  # Ray is not typed
-    """Tells the conductor of starts and ends."""
+class _Teller(_Stateless, TrialProgressCallback):  # type: ignore[misc]  # Ray is not typed
+    """Tells the conductor of starts and ends, in the place of the callback that would print on standard output."""
 
     def __init__(self, course: _Course) -> None:
+        super().__init__()
         self._course = course
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:  # noqa: ARG002
+        """Do nothing: the conductor hears it from the scheduler, which needs its answer."""
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Tell of a start."""
