@@ -39,7 +39,7 @@ def worst_figure(rows: Sequence[Mapping[str, Any]], images: NDArray[np.uint8]) -
         axes.imshow(images[row["row"]].squeeze(), cmap="gray", vmin=0, vmax=255)
         axes.set_title(_caption(row), fontsize=7, parse_math=False)
         axes.set_axis_off()
-    figure.suptitle("Worst predictions: true class and its probability, predicted class and its", fontsize=9)
+    figure.suptitle("Worst predictions: true class (its probability), predicted class (its probability)", fontsize=9)
     return figure
 
 
@@ -62,4 +62,4 @@ def probe_figure(drops: Sequence[Mapping[str, Any]]) -> Figure:
 def _caption(row: Mapping[str, Any]) -> str:
     if "p_true" not in row:
         return f"true {row['true']:.4g}\nsaid {row['predicted']:.4g}"
-    return f"{row['true'][:18]} {row['p_true']:.2f}\nas {row['predicted'][:18]} {row['p_predicted']:.2f}"
+    return f"{row['true'][:18]} ({row['p_true']:.2f})\nas {row['predicted'][:18]} ({row['p_predicted']:.2f})"

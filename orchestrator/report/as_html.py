@@ -11,13 +11,15 @@ from orchestrator.report.blocks import Block, Bullets, Cell, Commands, Details, 
 PICTURE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 FIGURES = re.compile(r"[-+\d.,e\[\] ]+")
 """Text of numbers alone, such as an interval: it stays on one line."""
+SHORT = 32
+"""Characters that stay on one line."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5d6778; --line: #dfe3ea; --paper: #ffffff; --panel: #f5f7fa;
   --good: #1a7f4b; --careful: #a15c00; --accent: #2f5f9e; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ef; --soft: #9aa5b6; --line: #333c4a; --paper: #14181f;
   --panel: #1d232d; --good: #5ecb93; --careful: #e5a54b; --accent: #86b4ef; } }
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 80rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.7rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; color: var(--accent); }
 p { margin: .5rem 0; } ul { padding-left: 1.2rem; margin: .5rem 0; overflow-wrap: anywhere; }
@@ -27,6 +29,7 @@ p.good { border-color: var(--good); } p.careful { border-color: var(--careful); 
 th, td { padding: .32rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 td.number, td.figures { font-variant-numeric: tabular-nums; white-space: nowrap; } td.number { text-align: right; }
+td.short { white-space: nowrap; } td.long { min-width: 15rem; overflow-wrap: anywhere; }
 tr.strong td { font-weight: 650; background: var(--panel); }
 pre { background: var(--panel); padding: .8rem 1rem; border-radius: 4px; overflow-x: auto; font-size: .88em; }
 figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .9em; margin-top: .3rem; }
@@ -77,8 +80,15 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    kind = "number" if isinstance(cell, int | float) else "figures" if FIGURES.fullmatch(shown(cell)) else ""
-    return f'<td class="{kind}">{escape(shown(cell))}</td>' if kind else f"<td>{escape(shown(cell))}</td>"
+    return f'<td class="{_kind(cell)}">{escape(shown(cell))}</td>'
+
+
+def _kind(cell: Cell) -> str:
+    """Return how a cell is laid out: numbers and short text on one line, long text in a column wide enough to read."""
+    if isinstance(cell, int | float):
+        return "number"
+    text = shown(cell)
+    return "figures" if FIGURES.fullmatch(text) else "short" if len(text) <= SHORT else "long"
 
 
 def _picture(picture: Picture) -> str:
