@@ -149,7 +149,7 @@ def pages(experiment: Experiment, port: int) -> Iterator[dict[str, str]]:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:
-        process.kill()
+        process.terminate()  # never killed: it has a server to stop
         process.wait()
 
 
