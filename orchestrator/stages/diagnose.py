@@ -58,7 +58,7 @@ def _live(context: Context, record: MemberRecord, splits: Splits) -> Predict:
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            chunks = torch.from_numpy(images).split(config.eval_batch_size)
+            chunks = torch.split(torch.from_numpy(images), config.eval_batch_size)
             found: NDArray[np.float32] = torch.cat([model(chunk) for chunk in chunks]).numpy()
         return found
 
