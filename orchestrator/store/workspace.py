@@ -19,6 +19,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would hide reports from the user's colleagues
             os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
