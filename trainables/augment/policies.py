@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.augment import pixels
+import trainables.augment.pixels as pixels
 from trainables.augment.colour import jitter
 from trainables.augment.draws import Draws
 from trainables.augment.warp import affine_matrix, warp
