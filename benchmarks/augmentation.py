@@ -23,6 +23,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from trainables.allocator import keep_freed_memory
 from trainables.augment import augment_batch
 from trainables.randomness import permutation
 
@@ -109,12 +110,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "augmentation.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    kept = keep_freed_memory()  # for both sides
     measure(512, 1)  # warm up imports and allocators
     rows = measure(options.images, options.rounds)
     machine = {"processor": processor(), "cores": os.cpu_count(), "load": [round(value, 1) for value in os.getloadavg()]}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     command = f"python benchmarks/augmentation.py --images {options.images} --rounds {options.rounds}"
-    report = {"command": command, "machine": machine, "versions": versions, "batch": BATCH, "threads": 1, "rows": rows}
+    report: dict[str, Any] = {"command": command, "machine": machine, "versions": versions, "batch": BATCH, "threads": 1}
+    report |= {"keeps_freed_memory": kept, "rows": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n")
     for row in rows:

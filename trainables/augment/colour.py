@@ -38,21 +38,20 @@ def jitter(
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Return RGB images [B, 3, H, W] with their hue turned by `shift` [B] of a full circle (torchvision's `adjust_hue`)."""
     red, green, blue = images.unbind(1)
-    high, low = images.amax(1), images.amin(1)
-    span = high - low
-    safe = torch.where(span == 0, torch.ones_like(span), span)
-    sector = torch.where(
-        high == red, (green - blue) / safe, torch.where(high == green, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe)
-    )
-    hue = torch.where(span == 0, torch.zeros_like(span), sector) + 6.0 * shift.to(images.dtype).view(-1, 1, 1)
-    turned = [high - span * _ramp(hue, phase) for phase in (5.0, 3.0, 1.0)]
-    return torch.stack(turned, dim=1)
-
-
-def _ramp(hue: Tensor, phase: float) -> Tensor:
-    """Return the share of `span` that a channel lies below the largest one, for a hue in sixths of the circle."""
-    place = torch.remainder(hue + phase, 6.0)
-    return torch.minimum(place, 4.0 - place).clamp(0.0, 1.0)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    circle = (high - low).mul_(6.0)
+    on_green = torch.sub(blue, red).add_(circle, alpha=1 / 3)
+    on_blue = torch.sub(red, green).add_(circle, alpha=2 / 3)
+    hue = torch.where(high == green, on_green, on_blue)
+    hue = torch.where(high == red, torch.sub(green, blue, out=on_green), hue).div_(circle.clamp(min=1e-12))
+    hue.add_(shift.to(images.dtype).view(-1, 1, 1) + 1.0).frac_()
+    result = torch.empty_like(images)
+    red_base, other_base = low.sub_(circle, alpha=1 / 6), high.add_(circle, alpha=1 / 6)
+    for channel, (centre, base, sign) in enumerate(((3 / 6, red_base, 1), (2 / 6, other_base, -1), (4 / 6, other_base, -1))):
+        away = torch.sub(hue, centre, out=on_blue).abs_().clamp_(1 / 6, 2 / 6)  # from the hue where the channel turns
+        torch.addcmul(base, circle, away, value=sign, out=result[:, channel])
+    return result
 
 
 def draw_colour(images: Tensor, draws: Draws, *, ops: frozenset[str], magnitude: float) -> Tensor:

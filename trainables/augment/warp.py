@@ -53,27 +53,26 @@ def perspective_matrix(end: Tensor, *, height: int, width: int) -> Tensor:
     return _moved(-width / 2, -height / 2, end) @ corner @ _moved(width / 2, height / 2, end)
 
 
-def warp(images: Tensor, matrix: Tensor, *, displacement: Tensor | None = None) -> Tensor:
+def warp(images: Tensor, matrix: Tensor, *, displacement: Tensor | None = None, projective: bool = False) -> Tensor:
     """Return float [B, C, H, W] read bilinearly where `matrix` [B, 3, 3] points, zeros outside.
 
-    `displacement` [B, H, W, 2] (x, y in units of half the image, as torchvision's `elastic`) is added before the matrix.
+    `displacement` [B, H, W, 2] (x, y in units of half the image, as torchvision's `elastic`) is added before the matrix;
+    `projective` says that the matrix holds a perspective (its last row is not 0, 0, 1).
     """
     height, width = images.shape[-2:]
-    x = torch.arange(width, dtype=torch.float32, device=images.device) - (width - 1) / 2
-    y = torch.arange(height, dtype=torch.float32, device=images.device) - (height - 1) / 2
-    points = torch.stack([x.expand(height, width), y.unsqueeze(1).expand(height, width)], dim=-1).expand(
-        len(images), -1, -1, -1
-    )
-    half = torch.tensor([width / 2, height / 2], dtype=torch.float32, device=images.device)
+    scale = torch.tensor([2.0 / width, 2.0 / height, 1.0], dtype=torch.float64, device=images.device)
+    rows = (matrix * scale.view(1, 3, 1)).to(torch.float32)  # to grid_sample's units, in which the image spans [-1, 1]
+    x = (torch.arange(width, dtype=torch.float32, device=images.device) - (width - 1) / 2).view(1, 1, width)
+    y = (torch.arange(height, dtype=torch.float32, device=images.device) - (height - 1) / 2).view(1, height, 1)
     if displacement is not None:
-        points = points + displacement * half
-    m = matrix.to(torch.float32)
-    flat = points.reshape(len(images), -1, 2)
-    read = torch.baddbmm(m[:, :2, 2].unsqueeze(1), flat, m[:, :2, :2].transpose(1, 2))
-    if bool((m[:, 2, :2] != 0).any()):
-        read = read / (flat @ m[:, 2, :2].unsqueeze(-1) + m[:, 2, 2].view(-1, 1, 1))
-    grid = (read / half).view(len(images), height, width, 2).to(images.dtype)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        x, y = x + displacement[..., 0] * (width / 2), y + displacement[..., 1] * (height / 2)
+    m = rows.view(-1, 3, 3, 1, 1)
+    grid = torch.empty(len(images), height, width, 2, dtype=torch.float32, device=images.device)
+    for axis in range(2):
+        torch.add(m[:, axis, 0] * x, m[:, axis, 1] * y + m[:, axis, 2], out=grid[..., axis])
+    if projective:
+        grid /= (m[:, 2, 0] * x + m[:, 2, 1] * y + m[:, 2, 2]).unsqueeze(-1)
+    return F.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def draw_warp(images: Tensor, draws: Draws, *, ops: frozenset[str], magnitude: float) -> Tensor:
@@ -99,7 +98,7 @@ def draw_warp(images: Tensor, draws: Draws, *, ops: frozenset[str], magnitude: f
         end = draw_corners(draws, height=height, width=width, distortion=0.2 * magnitude)
         matrix = perspective_matrix(end, height=height, width=width) @ matrix
     displacement = draw_displacement(draws, height=height, width=width, reach=0.06 * magnitude) if "elastic" in ops else None
-    return warp(images, matrix, displacement=displacement)
+    return warp(images, matrix, displacement=displacement, projective="perspective" in ops)
 
 
 def draw_corners(draws: Draws, *, height: int, width: int, distortion: float) -> Tensor:

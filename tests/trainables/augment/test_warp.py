@@ -55,6 +55,7 @@ def test_perspective_equals_torchvision(floats: Tensor) -> None:
     ours = warp(
         floats,
         perspective_matrix(torch.tensor(end, dtype=torch.float64).expand(len(floats), 4, 2), height=height, width=width),
+        projective=True,
     )
     theirs = TF.perspective(floats, start, end, interpolation=BILINEAR)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
