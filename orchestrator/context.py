@@ -47,10 +47,12 @@ class Context:
 def open_run(experiment: Experiment, say: Say) -> Iterator[Context]:
     """Lock the run folder, remember the resolved experiment there, open the tracker; close both whatever happens."""
     from orchestrator.search.lock import driver_lock
-    from orchestrator.tracking import open_tracker
+    from orchestrator.tracking import open_tracker, resolve_uri
+    from orchestrator.tracking.preflight import check_tracking
 
     workspace = Workspace(experiment.run_path)
     _make_folder(workspace)
+    check_tracking(resolve_uri(experiment))
     with driver_lock(workspace.lock):
         write_json(workspace.experiment, experiment.model_dump(mode="json"))
         tracker = open_tracker(experiment, workspace)
