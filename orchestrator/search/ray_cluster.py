@@ -23,7 +23,7 @@ from orchestrator.search.preflight import check_node, versions
 OBJECT_STORE = 128 * 2**20
 """Bytes of a local Ray's object store: trials send one line an epoch, images travel through the node's cache."""
 TRIALS_PER_GPU = 4
-POLL_S, GRACE_S = 1.0, 20.0
+POLL_S, GRACE_S = 1.0, 10.0
 """How often a local Ray's processes are looked at, and how long Tune may take to end once one of them is gone."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def run_ray(
     with signals(raise_now), ray_session(search):
         if search.address != "local":
             with driver_token(workspace.root):
-                check_cluster(dataclasses.asdict(data), str(workspace.root), experiment.tracking.uri)
+                check_cluster(dataclasses.asdict(data), str(workspace.root), _tracking_server(experiment))
         resources = ray.cluster_resources()
         share = share_out(search, cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
         job = {"data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric}
@@ -45,6 +46,10 @@ def run_ray(
         with watchdog, signals(course.signalled):
             _fit(course, share, job, workspace.ray_results)
         course.conclude()
+
+
+def _tracking_server(experiment: Experiment) -> str:
+    return experiment.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
 class _Course:
@@ -215,7 +220,8 @@ class _Teller(_Stateless, TrialProgressCallback):  # type: ignore[misc]  # Ray i
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Tell of a worker that died."""
-        error = f"WorkerLost: {str(trial.get_error() or 'no reason known').strip().splitlines()[-1]}"
+        reason = str(trial.get_error() or "its process died: killed, out of memory, or its node is gone")
+        error = f"WorkerLost: {reason.strip().splitlines()[-1]}"
         self._course.guarded(lambda: self._course.conductor.ended(_trial_id(trial), error=error))
 
 

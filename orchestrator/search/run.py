@@ -11,7 +11,7 @@ from orchestrator.errors import Interrupted, RunFailed, UserError
 from orchestrator.search.algorithms import derive_seed, make_proposer, point_in
 from orchestrator.search.conductor import Conductor, Figures, Policy, Source
 from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled
-from orchestrator.search.ledger import read_events, trial_logs
+from orchestrator.search.ledger import Event, read_events, trial_logs
 from orchestrator.search.lock import driver_lock
 from orchestrator.search.progress import Progress, open_progress
 from orchestrator.search.schedulers import make_scheduler
@@ -37,7 +37,7 @@ def run_search(
     go on under their ids, the proposer and the scheduler know all that was, and `extra_trials` come on top.
     """
     with driver_lock(workspace.lock):
-        events = read_events(workspace.ledger)
+        events = _events(workspace)
         logs = {trial_id: log for trial_id, log in trial_logs(events).items() if log.spec.kind == "trial"}
         planned = max([experiment.search.trials, *(int(e["total"]) for e in events if e["event"] == "opened" and "total" in e)])
         unfinished = [trial_id for trial_id, log in logs.items() if not log.status]
@@ -68,7 +68,7 @@ def run_specs(
     Those that ended before are not run again, unfinished ones go on from their checkpoints.
     """
     with driver_lock(workspace.lock):
-        logs = trial_logs(read_events(workspace.ledger))
+        logs = trial_logs(_events(workspace))
         if all(spec.trial_id in logs and logs[spec.trial_id].status for spec in specs):
             return [workspace.load_record(spec.trial_id) for spec in specs]
 
@@ -78,6 +78,13 @@ def run_specs(
         return _conduct(
             experiment, workspace, tracker, prepare=prepare, source=None, progress=progress, stop=stop, figures=figures
         )
+
+
+def _events(workspace: Workspace) -> list[Event]:
+    try:
+        return read_events(workspace.ledger)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _complete(events: Sequence[Mapping[str, Any]], trials: int) -> bool:
@@ -106,19 +113,8 @@ def _conduct(
     )  # fmt: skip
     with _closing(conductor, tracker, workspace, search.metric):
         prepare(conductor)
-        if not conductor.pending:
-            pass
-        elif search.backend == "local":
-            from orchestrator.search.local import run_local
-
-            run_local(conductor, data=data, root=str(workspace.root), metric=search.metric, ending=ending)
-        else:
-            from orchestrator.search.ray_environment import prepare_environment
-
-            prepare_environment(search.address)  # before Ray is imported
-            from orchestrator.search.ray_tune import run_ray
-
-            run_ray(conductor, experiment=experiment, data=data, workspace=workspace, ending=ending)
+        if conductor.pending:
+            _run_backend(conductor, experiment, data, workspace, ending, alone=source is None and len(conductor.ids) == 1)
         reason = ending.reason() if not conductor.finished else ""
         if reason == TIME_BUDGET:
             conductor.stop_all(TIME_BUDGET)
@@ -127,6 +123,24 @@ def _conduct(
         else:
             conductor.completed()
     return [workspace.load_record(t) for t in conductor.ids if workspace.record(t).exists()]
+
+
+def _run_backend(
+    conductor: Conductor, experiment: Experiment, data: DataConfig, workspace: Workspace, ending: Ending, *, alone: bool
+) -> None:
+    """Run the trials on Ray, or in this process: as asked, or because starting Ray for one training of its own buys nothing."""
+    search = experiment.search
+    if search.backend == "local" or (alone and search.address == "local"):
+        from orchestrator.search.local import run_local
+
+        run_local(conductor, data=data, root=str(workspace.root), metric=search.metric, ending=ending)
+        return
+    from orchestrator.search.ray_environment import prepare_environment
+
+    prepare_environment(search.address)  # before Ray is imported
+    from orchestrator.search.ray_tune import run_ray
+
+    run_ray(conductor, experiment=experiment, data=data, workspace=workspace, ending=ending)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_search_runs_on_both_nodes_and_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+def test_a_search_joins_a_cluster_by_address_and_a_server_that_does_not_answer_is_named_by_each_node(tmp_path: Path) -> None:
     space = {"name": "tiny", "constants": {"epochs": 2}, "dimensions": {"lr": {"float": [1e-3, 5e-2], "log": True}}}
     (tmp_path / "space.yaml").write_text(json.dumps(space))
     values = {
