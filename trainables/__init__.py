@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 TRAINABLES: dict[str, str] = {
     "image": "trainables.image_model:ImageModel",
+    "slot": "trainables.slots.slot_model:SlotModel",
     "light": "trainables.light_classifier:LightClassifier",
 }
 """name -> "module:Class", imported only when asked for."""

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import copy
-import time
+import logging
 
 import torch
-from torch import nn
 
+from trainables.config import fusion_key
 from trainables.image_model import ImageModel
-from trainables.slots.layers import NotPackable
-from trainables.slots.pack import pack, spread_images
-from trainables.slots.pool import Packed, Tick, serial, trains_alone
+from trainables.slots.pool import Packed, Pool, SlotPool, Turns, trains_alone
 from trainables.slots.probe import Verdict, probe
+from trainables.slots.timing import bucket, device_name, packing_gain, remembered_gain
 
-TIMED_STEPS, TIMED_SLOTS = 20, 4
-"""Steps and slots of the timing: forward and backward on random images, interleaved, the medians compared."""
+_LOG = logging.getLogger(__name__)
+FIRST = 4
+"""Slots of the timing that decides whether trials of a key wait for each other at all."""
 _VERDICTS: dict[tuple[object, ...], Verdict] = {}
 
 
-def choose_tick(model: ImageModel) -> tuple[Tick, str]:
-    """Return (tick, reason) for the pool of a model: packed where that is right and not slower, else serial."""
+def choose_pool(model: ImageModel) -> tuple[Pool, str]:
+    """Return (pool, reason) for the trials of a model's key: packed where that is right and not slower, else in turns."""
     reason = trains_alone(model)
     if not reason:
         verdict = _verdict(model)
         reason = "" if verdict.packs else verdict.reason
-    if not reason:
-        gain = packing_gain(model.model, _batch(model))
-        if gain >= 1.0:
-            return Packed(), f"packed ({gain:.2f}x of one after another)"
-        reason = f"packing would be slower ({gain:.2f}x)"
-    return serial, f"one after another: {reason}"
+    if reason:
+        return Turns(), f"one after another: {reason}"
+    gains = Gains(model)
+    if gains.pays(FIRST):
+        return SlotPool(Packed(gains.pays)), f"packed, {gains.said[FIRST]}"
+    return Turns(), f"one after another: packing would be slower, {gains.said[FIRST]}"
+
+
+class Gains:
+    """The measured gain of packing models like one of a key, by bucket of slots; `said` keeps each as words."""
+
+    def __init__(self, model: ImageModel) -> None:
+        self._model, self._pays = copy.deepcopy(model.model), {1: False}  # the model itself is about to train
+        self._images, self._words = _batch(model), (*fusion_key(model.config), model.pipeline.image_size, model.splits.outputs)
+        self.said: dict[int, str] = {}
+
+    def pays(self, slots: int) -> bool:
+        """Return whether so many slots train faster as one array than one after another."""
+        size = bucket(slots)
+        if size not in self._pays:
+            words = (*self._words, tuple(self._images.shape), size, device_name(self._images.device))
+            gain, known = remembered_gain(words, lambda: packing_gain(self._model, self._images, slots=size))
+            self._pays[size] = gain >= 1.0
+            self.said[size] = f"{gain:.2f}x with {size} slots ({'measured before' if known else 'measured now'})"
+            _LOG.info("%d slots: %s", size, self.said[size])
+        return self._pays[size]
 
 
 def _verdict(model: ImageModel) -> Verdict:
@@ -46,36 +66,3 @@ def _batch(model: ImageModel) -> torch.Tensor:
     like = next(model.model.parameters())
     size, channels = model.pipeline.image_size, len(model.pipeline.mean)
     return torch.randn(model.config.batch_size, channels, size, size, device=like.device, dtype=like.dtype)
-
-
-def packing_gain(model: nn.Module, images: torch.Tensor) -> float:
-    """Return the time of `TIMED_SLOTS` models one after another over their time as one array (above 1: packing pays)."""
-    solos = [copy.deepcopy(model).train() for _ in range(TIMED_SLOTS)]
-    try:
-        packed = pack(solos)
-    except NotPackable:
-        return 0.0
-    together = spread_images(torch.stack([images] * TIMED_SLOTS))
-
-    def alone() -> None:
-        for solo in solos:
-            solo(images).sum().backward()
-
-    def as_one() -> None:
-        packed(together).sum().backward()
-
-    times: dict[str, list[float]] = {"alone": [], "as_one": []}
-    for step in range(TIMED_STEPS // 2 + 2):
-        for name, run in (("alone", alone), ("as_one", as_one)):
-            started = _now(images.device)
-            run()
-            if step >= 2:  # the first two warm caches up
-                times[name].append(_now(images.device) - started)
-    medians = {name: sorted(found)[len(found) // 2] for name, found in times.items()}
-    return medians["alone"] / medians["as_one"]
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -7,8 +7,11 @@ starts joins at the next; nobody waits for a slower architecture, since that has
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+import torch
 
 from trainables.config import fusion_key
 from trainables.contract import NonFiniteLoss, Outcome
@@ -16,6 +19,26 @@ from trainables.image_model import ImageModel
 from trainables.slots.array import Ending, SlotArray
 
 Tick = Callable[[list[ImageModel]], list[Ending]]
+DEVICE = threading.RLock()
+"""Held by whoever computes in this process: a tick, a model being built, a probe. One device serves one at a time, and
+torch's one global generator, from which weights are drawn, is seeded by each for itself."""
+
+
+class Pool(Protocol):
+    """Where the trials of one key train; `seconds` is the time spent in ticks."""
+
+    ticks: int
+    slot_epochs: int
+    seconds: float
+
+    def join(self, model: ImageModel) -> None:
+        """Become a member."""
+
+    def leave(self, model: ImageModel) -> None:
+        """Stop being a member."""
+
+    def step(self, model: ImageModel) -> Outcome:
+        """Train one epoch of this model; raises NonFiniteLoss."""
 
 
 def pool_key(model: ImageModel) -> tuple[Any, ...]:
@@ -49,22 +72,67 @@ def _alone(model: ImageModel) -> Ending:
         return error
 
 
-class Packed:
-    """Trains models as one array, built anew only when the members change."""
+class Turns:
+    """The pool of what cannot be packed, or would be slower: each trains when its thread asks, nobody waits for the others."""
 
     def __init__(self) -> None:
+        self.ticks, self.slot_epochs, self.seconds = 0, 0, 0.0
+
+    def join(self, model: ImageModel) -> None:
+        """Do nothing."""
+
+    def leave(self, model: ImageModel) -> None:
+        """Do nothing."""
+
+    def step(self, model: ImageModel) -> Outcome:
+        """Train one epoch of this model when the device is free; raises NonFiniteLoss."""
+        with DEVICE:
+            started = time.monotonic()
+            try:
+                return model.step()
+            finally:
+                self.ticks, self.slot_epochs = self.ticks + 1, self.slot_epochs + 1
+                self.seconds += time.monotonic() - started
+
+
+def always(slots: int) -> bool:  # noqa: ARG001
+    """Pack any number of slots."""
+    return True
+
+
+class Packed:
+    """Trains models as one array, built anew only when the members change; where `pays(K)` says no, one after another."""
+
+    def __init__(self, pays: Callable[[int], bool] = always) -> None:
+        self._pays = pays
         self._array: SlotArray | None = None
 
     def __call__(self, models: list[ImageModel]) -> list[Ending]:
         """Train one epoch of every model.
 
-        Only here, where all of them wait, may tensors move: a model that has left keeps its slice of the old array.
+        Only here, where all of them wait, may tensors move: a model that has left keeps its slice of the old array. An array
+        that does not fit the device's memory fails its trials once; from then on they train one after another.
         """
+        if len(models) == 1 or not self._pays(len(models)):
+            self._dissolve(models)
+            return serial(models)
         if self._array is None or self._array.models != models:
-            if self._array is not None:
-                self._array.release([model for model in self._array.models if model in models])
+            self._dissolve(models)
             self._array = SlotArray(models)
-        return self._array.epoch()
+        try:
+            return self._array.epoch()
+        except torch.OutOfMemoryError:
+            self._pays = _never
+            raise
+
+    def _dissolve(self, models: list[ImageModel]) -> None:
+        if self._array is not None:
+            self._array.release([model for model in self._array.models if model in models])
+            self._array = None
+
+
+def _never(slots: int) -> bool:  # noqa: ARG001
+    return False
 
 
 class SlotPool:
@@ -77,7 +145,7 @@ class SlotPool:
         self._waiting: list[ImageModel] = []
         self._endings: dict[int, Outcome | Exception] = {}
         self._busy = False
-        self.ticks, self.slot_epochs = 0, 0
+        self.ticks, self.slot_epochs, self.seconds = 0, 0, 0.0
 
     def join(self, model: ImageModel) -> None:
         """Become a member: from now on a tick waits for this model."""
@@ -111,7 +179,10 @@ class SlotPool:
         self._changed.release()
         endings: list[Outcome | Exception]
         try:
-            endings = [*self._tick(models)]
+            with DEVICE:
+                started = time.monotonic()
+                endings = [*self._tick(models)]
+                self.seconds += time.monotonic() - started
         except Exception as error:  # every member's trial fails with the reason, and goes on from its last checkpoint
             endings = [error] * len(models)
         finally:

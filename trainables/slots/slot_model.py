@@ -14,31 +14,45 @@ from trainables.config import TrainConfig
 from trainables.contract import Outcome
 from trainables.data.dataset import Splits
 from trainables.image_model import ImageModel
-from trainables.slots.backend import choose_tick
-from trainables.slots.pool import SlotPool, pool_key
+from trainables.slots.backend import choose_pool
+from trainables.slots.pool import DEVICE, Pool, pool_key
 
 _LOG = logging.getLogger(__name__)
-_POOLS: dict[tuple[Any, ...], SlotPool] = {}
-_LOCK = threading.Lock()
-"""Held while a pool or a model is made: weights are drawn from torch's one global generator, seeded for each model."""
+_POOLS: dict[tuple[Any, ...], tuple[Pool, str]] = {}
+_KNOWN = threading.Lock()
+"""Held while the table of pools is read or changed."""
 
 
-def pool_of(model: ImageModel) -> SlotPool:
+def pool_of(model: ImageModel) -> Pool:
     """Return the process's pool for a model's key, made when it is first asked for."""
     key = pool_key(model)
-    with _LOCK:
+    with DEVICE:
         if key not in _POOLS:
-            tick, reason = choose_tick(model)
-            _LOG.info("pool %s: %s", model.config.model, reason)
-            _POOLS[key] = SlotPool(tick)
-        return _POOLS[key]
+            made = choose_pool(model)
+            _LOG.info("pool %s: %s", model.config.model, made[1])
+            with _KNOWN:
+                _POOLS[key] = made
+        return _POOLS[key][0]
+
+
+def pools() -> list[dict[str, Any]]:
+    """Return, for each of the process's pools, its model's name, why it trains as it does, and what it has trained."""
+    with _KNOWN:
+        return [
+            {
+                "model": key[1],
+                "reason": reason,
+                "ticks": pool.ticks,
+                "slot_epochs": pool.slot_epochs,
+                "seconds": pool.seconds,
+            }
+            for key, (pool, reason) in _POOLS.items()
+        ]
 
 
 def occupancy() -> dict[str, float]:
-    """Return how many ticks the process's pools ran, and how many slot epochs in all."""
-    with _LOCK:
-        pools = list(_POOLS.values())
-    return {"ticks": sum(p.ticks for p in pools), "slot_epochs": sum(p.slot_epochs for p in pools)}
+    """Return how many ticks the process's pools ran, how many slot epochs in all, and the seconds that they took."""
+    return {name: sum(pool[name] for pool in pools()) for name in ("ticks", "slot_epochs", "seconds")}
 
 
 class SlotModel:
@@ -46,10 +60,10 @@ class SlotModel:
 
     def __init__(self, config: TrainConfig, splits: Splits) -> None:
         """Build the model as it would be alone."""
-        with _LOCK:
+        with DEVICE:
             self.model = ImageModel(config, splits)
         self.device = self.model.device
-        self._pool: SlotPool | None = None
+        self._pool: Pool | None = None
 
     def step(self) -> Outcome:
         """Train one epoch with the pool's other members; raises NonFiniteLoss for this slot alone."""

@@ -6,9 +6,11 @@ import threading
 from typing import Any
 
 import pytest
+import torch
 
 from trainables.contract import NonFiniteLoss, Outcome
-from trainables.slots.pool import SlotPool
+from trainables.slots import pool as pool_module
+from trainables.slots.pool import Packed, SlotPool, Turns
 
 
 class Fake:
@@ -128,3 +130,62 @@ def test_a_tick_that_fails_fails_every_member_and_the_pool_lives_on() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         pool.step(fake)
     assert pool.step(fake).epoch == 1
+
+
+class Alone(Fake):
+    """Trains by itself, as an ImageModel does."""
+
+    def step(self) -> Outcome:
+        self.epoch += 1
+        return Outcome(self.epoch, {"together": 1.0})
+
+
+def test_in_turns_nobody_waits_for_a_member_that_does_not_come() -> None:
+    pool = Turns()
+    first: Any
+    second: Any
+    first, second = Alone("a", 2), Alone("b", 1)
+    pool.join(first)
+    pool.join(second)
+    assert [pool.step(first).epoch, pool.step(first).epoch] == [1, 2]
+    assert pool.step(second).epoch == 1
+    assert (pool.ticks, pool.slot_epochs) == (3, 3)
+
+
+class FakeArray:
+    """Stands in for a SlotArray that does not fit the device."""
+
+    built: list[int] = []
+
+    def __init__(self, models: list[Any]) -> None:
+        self.models = list(models)
+        self.built.append(len(models))
+
+    def epoch(self) -> list[Any]:
+        raise torch.OutOfMemoryError("too much")
+
+    def release(self, models: list[Any]) -> None:
+        pass
+
+
+def test_an_array_too_large_for_the_device_fails_once_and_then_trains_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "SlotArray", FakeArray)
+    monkeypatch.setattr(FakeArray, "built", [])
+    members: list[Any] = [Alone("a", 1), Alone("b", 1)]
+    packed = Packed()
+    with pytest.raises(torch.OutOfMemoryError):
+        packed(members)
+    assert [ending.epoch for ending in packed(members)] == [1, 1]  # type: ignore[union-attr]
+    assert FakeArray.built == [2]
+
+
+def test_one_member_or_a_number_that_does_not_pay_trains_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "SlotArray", FakeArray)
+    monkeypatch.setattr(FakeArray, "built", [])
+    members: list[Any] = [Alone(str(i), 1) for i in range(3)]
+    packed = Packed(lambda slots: slots > 3)
+    assert [ending.epoch for ending in packed(members)] == [1, 1, 1]  # type: ignore[union-attr]
+    assert [ending.epoch for ending in packed(members[:1])] == [2]  # type: ignore[union-attr]
+    assert FakeArray.built == []

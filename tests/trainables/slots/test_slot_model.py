@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -28,8 +27,7 @@ def splits() -> Splits:
 
 @pytest.mark.parametrize("gain", [2.0, 0.5])
 def test_trials_in_threads_equal_solo_runs(splits: Splits, gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    choose: Callable[..., float] = lambda model, images: gain  # noqa: E731, ARG005
-    monkeypatch.setattr(backend, "packing_gain", choose)
+    monkeypatch.setattr(backend, "remembered_gain", lambda words, measure: (gain, True))  # noqa: ARG005
     monkeypatch.setattr(slot_model, "_POOLS", {})
     base = TrainConfig(model="cnn_b", width=4, batch_size=16, precision="fp64", device="cpu", lr=0.01)
     configs = [base.replace(seed=seed, epochs=1 + seed, lr=0.01 * (1 + seed)) for seed in range(4)]
@@ -58,7 +56,7 @@ def test_trials_in_threads_equal_solo_runs(splits: Splits, gain: float, monkeypa
 
 def test_what_would_couple_slots_trains_alone_and_says_why(splits: Splits) -> None:
     model = ImageModel(TrainConfig(model="cnn_b", width=4, gradual_epochs=1, device="cpu"), splits)
-    assert "gradual unfreezing" in backend.choose_tick(model)[1]
+    assert "gradual unfreezing" in backend.choose_pool(model)[1]
 
 
 def test_a_slot_in_training_takes_no_state(splits: Splits) -> None:

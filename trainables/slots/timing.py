@@ -1,0 +1,99 @@
+"""Whether packing pays, by a short timing of forward and backward, remembered on the disk for the next process."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trainables.data.cache import cache_folder
+from trainables.slots.layers import NotPackable
+from trainables.slots.pack import pack, spread_images
+
+STEPS, WARM, SECONDS = 10, 2, 3.0
+"""Timed steps of each way (interleaved, medians compared), steps before them, and the time after which fewer must do."""
+LARGEST = 64
+"""Slots of the largest bucket."""
+
+
+def bucket(slots: int) -> int:
+    """Return the power of two at or below a number of slots, for which the timing is made.
+
+    >>> [bucket(slots) for slots in (2, 3, 8, 100)]
+    [2, 2, 8, 64]
+    """
+    return int(min(LARGEST, 1 << (max(slots, 1).bit_length() - 1)))
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a timing on a device depends on: its name, and on a CPU torch's threads."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> tuple[float, bool]:
+    """Return (gain, whether it was known): of an earlier process where all `words` agree, else measured and kept.
+
+    A cache that cannot be read or written costs the time of measuring again, nothing else.
+    """
+    text = json.dumps([torch.__version__, *words], default=str)
+    path = cache_folder("") / "slots" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(path.read_text())["gain"]), True
+    gain = measure()
+    with contextlib.suppress(OSError):
+        _write(path, json.dumps({"gain": gain, "of": json.loads(text)}))
+    return gain, False
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def packing_gain(model: nn.Module, images: torch.Tensor, *, slots: int) -> float:
+    """Return the time of `slots` models one after another over their time as one array (above 1: packing pays)."""
+    solos = [copy.deepcopy(model).train() for _ in range(slots)]
+    try:
+        packed = pack(solos)
+    except NotPackable:
+        return 0.0
+    together = spread_images(torch.stack([images] * slots))
+
+    def alone() -> None:
+        for solo in solos:
+            solo(images).sum().backward()
+
+    def as_one() -> None:
+        packed(together).sum().backward()
+
+    times: dict[str, list[float]] = {"alone": [], "as_one": []}
+    begun = time.perf_counter()
+    for step in range(STEPS + WARM):
+        for name, run in (("alone", alone), ("as_one", as_one)):
+            started = _now(images.device)
+            run()
+            if step >= WARM:
+                times[name].append(_now(images.device) - started)
+        if step > WARM and time.perf_counter() - begun > SECONDS:
+            break
+    medians = {name: sorted(found)[len(found) // 2] for name, found in times.items()}
+    return medians["alone"] / medians["as_one"]
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
