@@ -15,7 +15,6 @@ import copy
 import dataclasses
 import os
 import platform
-import sys
 import tempfile
 import time
 import warnings
