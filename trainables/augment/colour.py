@@ -51,7 +51,7 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     for channel, (centre, base, sign) in enumerate(((3 / 6, red_base, 1), (2 / 6, other_base, -1), (4 / 6, other_base, -1))):
         away = torch.sub(hue, centre, out=on_blue).abs_().clamp_(1 / 6, 2 / 6)  # from the hue where the channel turns
         torch.addcmul(base, circle, away, value=sign, out=result[:, channel])
-    return result
+    return result.clamp_(0.0, 1.0)
 
 
 def draw_colour(images: Tensor, draws: Draws, *, ops: frozenset[str], magnitude: float) -> Tensor:
