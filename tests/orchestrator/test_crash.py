@@ -16,7 +16,7 @@ from orchestrator.search.ledger import read_events, trial_logs
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.workspace import Workspace
 
-pytestmark = [pytest.mark.ray, pytest.mark.flaky(reruns=1), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.flaky(reruns=1), pytest.mark.timeout(1500)]
 
 DRIVER = '''
 import json, os, signal, sys
@@ -70,7 +70,7 @@ def drive(
     job["runs"] = str(root / "runs.jsonl")
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(job)], capture_output=True, text=True, cwd=Path(__file__).parents[2],
-        stdin=subprocess.DEVNULL, timeout=300, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        stdin=subprocess.DEVNULL, timeout=450, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
