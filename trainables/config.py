@@ -145,6 +145,10 @@ class TrainConfig:
     folds: int = 5
     fold: int = 0
     row_seed: int = 0
+    stratified: bool = True
+    """Drawn rows keep the share of each class."""
+    rows_file: str = ""
+    """A .npy of int64 rows, repeats allowed, in place of a drawn subset (boosting's weighted samples)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -181,6 +185,9 @@ def config_hash(config: TrainConfig) -> str:
     values = config.to_dict()
     for key in ("seed", "row_seed", "fold", "device", "workers", "eval_batch_size"):
         values.pop(key)
+    for key, plain in (("rows_file", ""), ("stratified", True)):  # younger than the first hashes
+        if values[key] == plain:
+            values.pop(key)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -17,7 +17,7 @@ from trainables.averaging import WeightAverage
 from trainables.config import TrainConfig
 from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
-from trainables.data.rows import draw_rows
+from trainables.data.rows import rows_of
 from trainables.feature_feed import open_features
 from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch, training_stream
 from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, check_task, prepare
@@ -68,9 +68,7 @@ class ImageModel:
     def _choose_rows(self) -> None:
         """Choose the training rows, and from them the scale of the targets and the loss."""
         config, targets = self.config, self.splits.train.targets
-        self.rows = draw_rows(
-            targets, rows=config.rows, fraction=config.row_fraction, folds=config.folds, fold=config.fold, seed=config.row_seed
-        )
+        self.rows = rows_of(config, targets)
         drawn: NDArray[Any] = targets[self.rows]
         self.shift, self.scale = 0.0, 1.0
         if config.task == "regression":

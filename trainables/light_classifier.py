@@ -15,7 +15,7 @@ from trainables.augment import to_float
 from trainables.config import TrainConfig
 from trainables.contract import Outcome
 from trainables.data.dataset import Splits
-from trainables.data.rows import draw_rows
+from trainables.data.rows import rows_of
 from trainables.feed import ImageFeed
 from trainables.inference import InferenceModel, build_network, check_task, prepare
 from trainables.linear_head import LinearHead, fit_head
@@ -52,14 +52,7 @@ class LightClassifier:
         if not isinstance(last, nn.Linear):
             raise ValueError(f"train.model: {config.model} ends in a {type(last).__name__}, a light classifier needs a Linear")
         self.last: nn.Linear = last
-        self.rows = draw_rows(
-            splits.train.targets,
-            rows=config.rows,
-            fraction=config.row_fraction,
-            folds=config.folds,
-            fold=config.fold,
-            seed=config.row_seed,
-        )
+        self.rows = rows_of(config, splits.train.targets)
         self.targets = splits.train.targets[self.rows].astype(np.int64)
         self.epoch = 0
         self._features: NDArray[np.float64] | None = None

@@ -120,6 +120,10 @@ class Workspace:
         """A member's probabilities of one split at its best epoch, float16 [N, C]."""
         return self.member(trial_id) / f"{split}.npy"
 
+    def rows(self, trial_id: str) -> Path:
+        """The training rows of a member that were not drawn by its own seed: int64 [N]."""
+        return self.member(trial_id) / "rows.npy"
+
     def targets(self, split: str) -> Path:
         """Targets and ids of one split, written once a run."""
         return self.root / "targets" / f"{split}.npz"

@@ -8,10 +8,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainables.config import TrainConfig
 from trainables.data.split import quotas
 from trainables.randomness import key, uniform
 
 MODES = ("all", "bootstrap", "subsample", "fold")
+
+
+def rows_of(config: TrainConfig, targets: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the training rows that a configuration names, the same at every call; raises ValueError for a file unfit."""
+    if not config.rows_file:
+        return draw_rows(
+            targets, rows=config.rows, fraction=config.row_fraction, folds=config.folds, fold=config.fold, seed=config.row_seed,
+            stratified=config.stratified,
+        )  # fmt: skip
+    found: NDArray[Any] = np.load(config.rows_file, allow_pickle=False)
+    if found.ndim != 1 or found.dtype != np.int64 or not len(found) or found.min() < 0 or found.max() >= len(targets):
+        raise ValueError(
+            f"train.rows_file: {config.rows_file} holds {found.dtype} {found.shape}, expected int64 rows below {len(targets)}"
+        )
+    return found
 
 
 def draw_rows(

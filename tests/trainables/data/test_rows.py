@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from trainables.data.rows import draw_rows
+from trainables.config import TrainConfig
+from trainables.data.rows import draw_rows, rows_of
 
 TARGETS = np.repeat(np.arange(4), [400, 300, 200, 100])
 
@@ -66,3 +68,18 @@ def test_wrong_arguments_are_refused() -> None:
         draw("subsample", fraction=1.5)
     with pytest.raises(ValueError, match=r"train.fold: got fold 5 of 5"):
         draw("fold", folds=5, fold=5)
+
+
+def test_a_configuration_names_drawn_rows_or_those_of_a_file(tmp_path: Path) -> None:
+    config = TrainConfig(rows="bootstrap", row_seed=4)
+    assert np.array_equal(rows_of(config, TARGETS), draw_rows(TARGETS, rows="bootstrap", seed=4))
+    listed = np.array([3, 3, 0], dtype=np.int64)
+    np.save(tmp_path / "rows.npy", listed)
+    assert np.array_equal(rows_of(TrainConfig(rows_file=str(tmp_path / "rows.npy")), TARGETS), listed)
+
+
+@pytest.mark.parametrize("rows", [[0, 10_000], [-1], [0.5], [[0, 1]], []])
+def test_a_file_of_rows_that_do_not_fit_is_refused(tmp_path: Path, rows: list[object]) -> None:
+    np.save(tmp_path / "rows.npy", np.asarray(rows))
+    with pytest.raises(ValueError, match="rows_file"):
+        rows_of(TrainConfig(rows_file=str(tmp_path / "rows.npy")), TARGETS)
