@@ -27,6 +27,7 @@ LIFTS = {
     "decode": "decode once: data.cache auto or disk; or more workers (train.workers: -1 measures)",
     "cache": "a faster disk, data.cache: memory, or smaller images (data.image_size)",
     "augment": "a cheaper set (crop_flip costs little, elastic and augmix much), or a GPU",
+    "frozen": "nothing needs to: each view is computed once, for all trials",
     "copy": "data that fit on the GPU stay there; else larger batches",
     "forward": "precision: bf16 and channels_last where they pay, fewer pixels (train.image_size), a smaller net, or a GPU",
     "backward": "precision: bf16 and channels_last where they pay, a smaller net, freezing (finetune_depth), or a GPU",
@@ -34,7 +35,8 @@ LIFTS = {
     "logging": "a faster disk for run_dir (the tracker itself is told from another thread)",
 }
 """stage -> what would lift it."""
-EVERY_EPOCH = ("cache", "augment", "copy", "forward", "backward", "checkpoint", "logging")
+ONCE_A_NODE, ONCE_A_VIEW = "once a node", "once a view"
+"""How often a stage is paid that is not paid every epoch: decoding into the cache, computing cached features."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,24 @@ class StageReport:
     """Seconds an image takes in each stage (absent: there is no such stage here), and what else was found."""
 
     seconds: dict[str, float]
+    rare: dict[str, str]
+    """stage -> how often it is paid, for those that are not paid every epoch."""
     notes: tuple[str, ...]
-    decoded_once: bool
     device: str
 
     @property
     def bottleneck(self) -> str:
         """Return the stage in which an epoch spends most."""
-        paid = [s for s in self.seconds if s in EVERY_EPOCH or (s == "decode" and not self.decoded_once)]
-        return max(paid, key=self.seconds.__getitem__)
+        return max(self.paid, key=self.seconds.__getitem__)
+
+    @property
+    def paid(self) -> list[str]:
+        """Return the stages that every epoch pays."""
+        return [stage for stage in self.seconds if stage not in self.rare]
 
     def share(self, stage: str) -> float:
         """Return a stage's share of an epoch's time, stages one after another."""
-        decode = 0.0 if self.decoded_once else self.seconds.get("decode", 0.0)
-        return self.seconds[stage] / (decode + sum(self.seconds.get(name, 0.0) for name in EVERY_EPOCH))
+        return self.seconds[stage] / sum(self.seconds[name] for name in self.paid)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form."""
@@ -64,7 +70,7 @@ class StageReport:
             "bottleneck": self.bottleneck,
             "lift": LIFTS[self.bottleneck],
             "notes": list(self.notes),
-            "decoded_once": self.decoded_once,
+            "rare": self.rare,
             "device": self.device,
         }
 
@@ -72,8 +78,8 @@ class StageReport:
         """Return the table."""
         lines = [f"{'stage':12} {'images/s':>10} {'of an epoch':>12}   ({self.device})"]
         for name, value in self.seconds.items():
-            once = name == "decode" and self.decoded_once
-            lines.append(f"{name:12} {1 / value:10,.0f} {'once a node' if once else f'{self.share(name):.1%}':>12}")
+            share = self.rare.get(name) or f"{self.share(name):.1%}"
+            lines.append(f"{name:12} {1 / value:10,.0f} {share:>12}")
         return "\n".join([*lines, *self.notes, f"bottleneck: {self.bottleneck}; what lifts it: {LIFTS[self.bottleneck]}"])
 
 
@@ -94,12 +100,14 @@ def benchmark_stages(experiment: Experiment, *, seconds: float = 1.0) -> StageRe
     found = {
         "decode": _decode(experiment, seconds, notes),
         **_input(model, seconds, notes),
+        "frozen": _frozen(model, seconds),
         **_compute(model, batch, seconds),
         **_aftermath(model, experiment.run_path, seconds),
     }
     measured = {name: value for name, value in found.items() if value is not None}
-    decoded = isinstance(splits.train.images, np.ndarray)
-    return StageReport(measured, tuple(notes), decoded, str(model.device))
+    rare = {"decode": ONCE_A_NODE} if isinstance(splits.train.images, np.ndarray) else {}
+    rare |= dict.fromkeys(("cache", "augment", "copy", "frozen"), ONCE_A_VIEW) if model.features else {}
+    return StageReport(measured, rare, tuple(notes), str(model.device))
 
 
 def stage_figure(report: StageReport) -> Figure:
@@ -170,13 +178,26 @@ def _input(model: ImageModel, seconds: float, notes: list[str]) -> dict[str, flo
         copy = timed(lambda: host.pin_memory().to(device), images=len(rows), seconds=seconds, device=device)
     else:
         notes.append("copy: training on the CPU, nothing is copied")
-    if model.features:
-        notes.append("forward and backward: above the cut, on cached features; cache and augment are paid a few times a run")
     return {
         "cache": timed(lambda: next(loader.batches([rows])), images=len(rows), seconds=seconds),
         "augment": timed(augment, images=len(rows), seconds=seconds, device=device),
         "copy": copy,
     }
+
+
+def _frozen(model: ImageModel, seconds: float) -> float | None:
+    """Time the frozen part, where its activations are cached; None where every epoch computes the whole network."""
+    import torch
+
+    from trainables.augment import to_float
+    from trainables.inference import prepare
+
+    if not model.features:
+        return None
+    images = torch.from_numpy(model.splits.train.images[: min(32, len(model.splits.train))].copy()).to(model.device)
+    ready, prefix = prepare(to_float(images), model.pipeline), model.features.cut.prefix
+    with torch.no_grad():
+        return timed(lambda: prefix(ready), images=len(images), seconds=seconds, device=model.device)
 
 
 def _compute(model: ImageModel, batch: Batch, seconds: float) -> dict[str, float | None]:

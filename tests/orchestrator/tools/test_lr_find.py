@@ -8,7 +8,10 @@ import pytest
 
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
-from orchestrator.tools.lr_find import find_lr, lr_facts, lr_figure
+from orchestrator.setup.check import load_data
+from orchestrator.tools.lr_find import find_lr, lr_facts, lr_figure, stepper
+from trainables.config import TrainConfig
+from trainables.image_model import ImageModel
 
 
 def test_lr_find_suggests_a_rate_between_standing_still_and_divergence(digits: Experiment) -> None:
@@ -25,5 +28,10 @@ def test_lr_find_suggests_a_rate_between_standing_still_and_divergence(digits: E
 
 
 def test_lr_find_works_on_cached_features(digits: Experiment) -> None:
-    frozen = digits.model_copy(update={"train": {**digits.train, "finetune_depth": "head", "device": "cpu"}})
-    assert len(find_lr(frozen, steps=5).rates) == 5
+    knobs = {"model": "cifar_resnet", "depth": 8, "width": 8, "finetune_depth": "head", "device": "cpu", "lr": 1.0}
+    model = ImageModel(TrainConfig.from_dict(knobs), load_data(digits))
+    assert model.features
+    step = stepper(model)
+    losses = [step(1e-2) for _ in range(2 * model.steps + 1)]
+    assert model.epoch == 2, "one epoch follows another"
+    assert losses[-1] < losses[0]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config import Experiment
 from orchestrator.experiment_file import load
-from orchestrator.tools.stage_benchmark import LIFTS, StageReport, benchmark_stages, stage_figure
+from orchestrator.tools.stage_benchmark import LIFTS, ONCE_A_NODE, ONCE_A_VIEW, StageReport, benchmark_stages, stage_figure
 
 
 def test_every_stage_is_measured_and_files_are_decoded(photos: Path, tmp_path: Path) -> None:
@@ -27,8 +28,17 @@ def test_every_stage_is_measured_and_files_are_decoded(photos: Path, tmp_path: P
 
 def test_the_bottleneck_is_the_slowest_stage_that_is_paid_each_epoch() -> None:
     seconds = {"decode": 9.0, "cache": 1.0, "forward": 2.0, "backward": 1.0}
-    once, each = StageReport(seconds, (), True, "cpu"), StageReport(seconds, (), False, "cpu")
+    once, each = (StageReport(seconds, rare, (), "cpu") for rare in ({"decode": ONCE_A_NODE}, {}))
     assert (once.bottleneck, each.bottleneck) == ("forward", "decode")
     assert once.share("forward") == 0.5
     assert "once a node" in str(once)
     assert each.to_dict()["lift"] == LIFTS["decode"]
+
+
+def test_on_cached_features_only_what_lies_above_the_cut_is_paid_each_epoch(digits: Experiment) -> None:
+    knobs = {"model": "cifar_resnet", "depth": 8, "width": 8, "finetune_depth": "head"}
+    frozen = digits.model_copy(update={"baseline": {**digits.baseline, **knobs}})
+    report = benchmark_stages(frozen, seconds=0.0)
+    assert report.paid == ["forward", "backward", "checkpoint", "logging"]
+    assert report.rare["frozen"] == report.rare["augment"] == ONCE_A_VIEW
+    assert report.seconds["frozen"] > 0
