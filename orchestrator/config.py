@@ -46,7 +46,12 @@ class SearchSection(BaseModel):
     concurrency: int = Field(0, ge=0, description="trials at once; 0: as the machine allows")
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: float = Field(-1.0, ge=-1, description="-1: one GPU shared by what fits when there is one, else 0")
-    backend: Literal["ray", "local"] = "ray"
+    backend: Literal["ray", "slots", "local"] = Field(
+        "ray", description="ray: a process a trial; slots: trials of one shape train as one array in an engine a device; local"
+    )
+    slots: int = Field(
+        8, ge=1, le=256, description="backend slots: trials at once a GPU, or on a node's CPUs where there is none"
+    )
     address: str = Field("local", description="local | auto | ray://host:port | host:port")
     max_failures: int = Field(2, ge=0)
     time_budget_s: float = Field(0.0, ge=0, description="0: none")
@@ -79,8 +84,13 @@ class EnsembleSection(BaseModel):
     diversity: float = Field(0.0, ge=0)
     calibrate: bool = True
     refit: RefitSection = Field(default_factory=lambda: RefitSection())
-    boost_rounds: int = Field(0, ge=0, description="SAMME / AdaBoost.R2 stages of the best configuration (0: none)")
-    tta: Literal["none", "flip", "crops", "scales", "full"] = "none"
+    boost_rounds: int = Field(
+        0, ge=0, description="SAMME / AdaBoost.R2 stages of the best configuration after it itself (0: no boosting)"
+    )
+    soup: bool = Field(True, description="average the weights of networks of one configuration; kept if validation says so")
+    tta: Literal["auto", "none", "flip", "crops", "scales", "full"] = Field(
+        "auto", description="views of the control `best single + TTA`; auto: chosen on validation; none: no such control"
+    )
     require_gain: bool = False
 
 

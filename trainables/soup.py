@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from trainables.checkpoint import load_weights
 from trainables.config import TrainConfig
 from trainables.data.dataset import Splits
 from trainables.feed import shuffled
-from trainables.inference import SCALE, SHIFT, build_network, prepare, split_target_scale
+from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, prepare, split_target_scale
 from trainables.models import InputPipeline, input_pipeline
 from trainables.models.freezing import recalibrate_bn
 
@@ -36,18 +37,26 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
     }
 
 
-def soup_weights(config: TrainConfig, paths: Sequence[Path], splits: Splits) -> dict[str, Tensor]:
-    """Return the soup of the weights in `paths`, all of `config`'s network, as `Trainable.weights` gives weights."""
+class Soup(NamedTuple):
+    """A soup's weights as `Trainable.weights` gives them, and the module that predicts with them."""
+
+    weights: dict[str, Tensor]
+    module: InferenceModel
+
+
+def mix(config: TrainConfig, paths: Sequence[Path], splits: Splits) -> Soup:
+    """Return the soup of the weights in `paths`, all of `config`'s network."""
     plain = config.replace(weights="none", precision="fp32", device="cpu", compile=False)
     pipeline = input_pipeline(config, splits)
-    weights, shift, scale = split_target_scale(average_weights([load_weights(path) for path in paths]))
+    averaged, shift, scale = split_target_scale(average_weights([load_weights(path) for path in paths]))
     network = build_network(plain, pipeline, outputs=splits.outputs)
-    network.load_state_dict(weights)
+    network.load_state_dict(averaged)
     recalibrate_bn(network, _batches(splits, pipeline, seed=config.seed))
-    found = dict(network.state_dict())
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
     if config.task == "regression":
-        found |= {SHIFT: torch.tensor(shift), SCALE: torch.tensor(scale)}
-    return found
+        weights |= {SHIFT: torch.tensor(shift), SCALE: torch.tensor(scale)}
+    module = InferenceModel(network, pipeline, config=plain, shift=shift, scale=scale)
+    return Soup(weights, module.eval().requires_grad_(False))
 
 
 def _batches(splits: Splits, pipeline: InputPipeline, *, seed: int) -> Iterator[Tensor]:

@@ -1,168 +1,114 @@
-"""Ensemble: choose and calibrate on validation, refit, judge once on the test split beside the controls, and write it down."""
+"""Ensemble: refit, boost and mix, choose and calibrate on validation, judge once on the test split, and write it down."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config import Experiment
 from orchestrator.context import Context
-from orchestrator.errors import RunFailed, UserError
-from orchestrator.stages.baseline import BASELINE_ID
+from orchestrator.errors import RunFailed
+from orchestrator.stages.bagging import bagged_controls, describe_bags
+from orchestrator.stages.boosting import NAME as BOOSTED
+from orchestrator.stages.boosting import Boosted, run_boosting
+from orchestrator.stages.family import CASCADE, Cascaded, cascaded, describe_family, measure, relatives, voting_json
+from orchestrator.stages.fitting import Fitting
+from orchestrator.stages.judgement import Entrants, diversity_facts, judged
 from orchestrator.stages.refit import run_refits
-from orchestrator.store.predictions import PredictionBank
-from orchestrator.store.records import MemberRecord
+from orchestrator.stages.soups import run_soups
+from orchestrator.stages.tta import NAME as WITH_TTA
+from orchestrator.stages.tta import single_with_tta
 from orchestrator.store.workspace import write_json
 
 if TYPE_CHECKING:
-    from orchestrator.ensemble.build import EnsembleSpec
     from orchestrator.ensemble.ensemble import Ensemble
-    from orchestrator.ensemble.judge import Judgement
 
 
 def run_ensemble(context: Context) -> dict[str, Any]:
     """Build and judge the ensemble; returns what `ensemble.json` holds. Raises RunFailed when `require_gain` is not met."""
-    from orchestrator.ensemble.build import fit_controls, fit_ensemble
-
-    bank, spec, seed = PredictionBank(context.workspace), ensemble_spec(context.experiment), context.experiment.seed
-    pool = candidates(context, bank)
-    labels = bank.targets("val")
-
-    def fit(members: Sequence[MemberRecord]) -> Ensemble:
-        ids = [record.trial_id for record in members]
-        return fit_ensemble([bank.get(i, "val") for i in ids], labels, spec=spec, member_ids=ids, seed=seed)
-
-    run_refits(context, pool, size=len(fit(pool).member_ids))
-    pool = candidates(context, bank)
-    ids = [record.trial_id for record in pool]
-    chosen = fit(pool)
-    controls = fit_controls(
-        [bank.get(i, "val") for i in ids], labels, ensemble=chosen, spec=spec, member_ids=ids,
-        groups=[record.config_hash for record in pool], baseline_id=BASELINE_ID, seed=seed,
-    )  # fmt: skip
-    judgement = _judge_on_test(context, bank, chosen, controls)
-    found = _describe(bank, chosen, controls, judgement, pool)
-    write_json(context.workspace.ensemble, found)
-    _track(context, found)
-    context.say(f"ensemble: {len(chosen.member_ids)} members ({chosen.method}); {found['judgement']['verdict']['text']}")
-    if context.experiment.ensemble.require_gain and not found["judgement"]["verdict"]["gain"]:
-        raise RunFailed(f"ensemble.require_gain: {found['judgement']['verdict']['text']}")
-    return found
-
-
-def candidates(context: Context, bank: PredictionBank) -> list[MemberRecord]:
-    """Return the members an ensemble may choose: usable, with validation predictions and weights at hand."""
-    found = [
-        record
-        for record in context.workspace.load_records()
-        if record.usable and bank.has(record.trial_id, "val") and context.workspace.weights(record.trial_id).exists()
-    ]
-    if not found:
-        raise UserError(f"{context.workspace.root}: no finished trial with weights here; run `orchestrate search` first")
-    return found
-
-
-def ensemble_spec(experiment: Experiment) -> EnsembleSpec:
-    """Return what the ensembling room is asked for."""
-    from orchestrator.ensemble.build import EnsembleSpec
-
-    section = experiment.ensemble
-    metric = {"loss": "rmse" if experiment.data.task == "regression" else "log_loss"}.get(
-        experiment.search.metric, experiment.search.metric
-    )
-    return EnsembleSpec(
-        method=section.method, metric=metric, select_by=section.metric, voting=section.voting, max_members=section.max_members,
-        iterations=section.iterations, diversity=section.diversity, calibrate=section.calibrate,
-    )  # fmt: skip
-
-
-def _judge_on_test(
-    context: Context, bank: PredictionBank, chosen: Ensemble, controls: Mapping[str, Ensemble]
-) -> tuple[Judgement, Judgement]:
-    """Return the table on the test split, and the one on validation (which chose, so it flatters)."""
-    from orchestrator.ensemble.judge import judge
-    from orchestrator.search.predict_members import predict_split
-
-    needed = sorted({member for one in (chosen, *controls.values()) for member in one.member_ids})
-    context.say(f"judging {len(needed)} members on the test split")
-    predict_split(context.workspace, context.data, needed, "test")
-    seed = context.experiment.seed
-    test, val = (
-        judge(chosen, controls, {m: bank.get(m, split) for m in needed}, bank.targets(split), seed=seed)
-        for split in ("test", "val")
-    )
-    return test, val
-
-
-def _describe(
-    bank: PredictionBank,
-    chosen: Ensemble,
-    controls: Mapping[str, Ensemble],
-    judged: tuple[Judgement, Judgement],
-    pool: Sequence[MemberRecord],
-) -> dict[str, Any]:
-    numbers = chosen.to_json()
-    members = [
-        {"trial_id": i, "weight": w, "temperature": t}
-        for i, w, t in zip(chosen.member_ids, chosen.weights, chosen.temperatures, strict=True)
-    ]
-    single = controls["best single"].to_json()
-    return {
+    fitting = Fitting.of(context)
+    stopped = run_refits(fitting, size=len(fitting.fit(fitting.candidates(), folds=0).member_ids))
+    boosted = run_boosting(fitting)
+    soups = run_soups(fitting)
+    pool = fitting.candidates()
+    chosen = fitting.fit(pool)
+    controls = fitting.controls(pool, chosen)
+    found = {
+        **_judge(fitting, chosen, controls, stopped=stopped, boosted=boosted),
         "version": 1,
         "metric": chosen.metric,
-        "ensemble": {**numbers, "members": members},
-        "single": {
-            **single,
-            "members": [{"trial_id": single["member_ids"][0], "weight": 1.0, "temperature": single["temperatures"][0]}],
-        },
-        "controls": {name: list(control.member_ids) for name, control in controls.items()},
-        "judgement": _table(judged[0], "test"),
-        "validation": _table(judged[1], "val"),
-        "diversity": _diversity(bank, chosen),
+        "ensemble": voting_json(chosen),
+        "single": voting_json(controls["best single"]),
+        "diversity": _diversity(fitting, chosen),
+        "soups": soups,
         "pool": [record.trial_id for record in pool],
-        "data_fingerprint": bank.fingerprint("val"),
+        "data_fingerprint": fitting.bank.fingerprint("val"),
     }
+    write_json(context.workspace.ensemble, found)
+    _track(context, found)
+    verdict = found["judgement"]["verdict"]
+    context.say(f"ensemble: {len(chosen.member_ids)} members ({chosen.method}); {verdict['text']}")
+    if context.experiment.ensemble.require_gain and not verdict["gain"]:
+        raise RunFailed(f"ensemble.require_gain: {verdict['text']}")
+    return found
 
 
-def _table(judgement: Judgement, split: str) -> dict[str, Any]:
-    """Return a judgement as rows with one difference each, the verdict's metric's, and the verdict in words."""
-    verdict = judgement.verdict
-    rows = []
-    for row in judgement.rows:
-        flat = row.to_json()
-        for end, ours in (("", "delta"), ("_low", "delta_low"), ("_high", "delta_high")):
-            flat[ours] = flat.get(f"{verdict.metric}_difference{end}")
-        rows.append({**flat, "members": flat.pop("n_members")})
-    gain = verdict.verdict == "gain"
-    words = {
-        "gain": "the ensemble is better than the best single model",
-        "no gain": "no gain: the interval covers zero, the single model is recommended",
-        "worse": "worse than the best single model, which is recommended",
-    }
-    text = (
-        f"{words[verdict.verdict]} ({verdict.metric} {verdict.difference:+.4f}, 95% [{verdict.low:+.4f}, {verdict.high:+.4f}])"
-    )
+def _judge(
+    fitting: Fitting, chosen: Ensemble, controls: Mapping[str, Ensemble], *, stopped: Mapping[str, str], boosted: Boosted | None
+) -> dict[str, Any]:
+    """Bring everyone who is compared with the ensemble together, predict the test split once, and judge."""
+    from orchestrator.search.predict_members import predict_split
+
+    context, single = fitting.context, controls["best single"]
+    family, bagged = relatives(fitting, chosen, single), bagged_controls(fitting)
+    kin = {name: one for name, one in family.items() if name != "ensemble"}
+    entrants = Entrants(chosen, {**controls, **kin, **bagged})
+    needed = sorted({*entrants.member_ids, *(boosted.member_ids if boosted else ())})
+    context.say(f"judging {len(needed)} members on the test split")
+    predict_split(context.workspace, context.data, needed, "test")
+    tta = single_with_tta(fitting, single)
+    if tta is not None:
+        entrants.add_ready(WITH_TTA, tta.predictions, 1)
+    if boosted is not None:
+        answers = {split: boosted.predict(fitting, split) for split in ("val", "test")}
+        entrants.add_ready(BOOSTED, answers, len(boosted.member_ids))
+    cascade = cascaded(fitting, single, chosen)
+    if cascade is not None:
+        entrants.add_ready(CASCADE, cascade.predictions, len(chosen.member_ids))
+    test, val = (judged(fitting, entrants, split) for split in ("test", "val"))
     return {
-        "split": split,
-        "n": judgement.n_rows,
-        "rows": rows,
-        "verdict": {
-            "gain": gain, "text": text, "recommended": verdict.recommended, "metric": verdict.metric,
-            "difference": verdict.difference, "low": verdict.low, "high": verdict.high, "mcnemar_p": verdict.mcnemar_p,
-        },
+        "judgement": test,
+        "validation": val,
+        "controls": {name: list(control.member_ids) for name, control in entrants.controls.items()},
+        "tta": tta.views if tta else "none",
+        "bagging": describe_bags(fitting, bagged, stopped, {"validation": val, "test": test}),
+        "boosting": _boosting(boosted),
+        "family": _family(fitting, family, cascade),
+    }
+
+
+def _family(fitting: Fitting, family: Mapping[str, Ensemble], cascade: Cascaded | None) -> list[dict[str, Any]]:
+    fitting.context.say(f"measuring the latency of {len(family)} models")
+    return describe_family(fitting, family, measure(fitting, family), cascade)
+
+
+def _boosting(boosted: Boosted | None) -> dict[str, Any]:
+    if boosted is None:
+        return {}
+    return {
+        "members": list(boosted.member_ids), "weights": list(boosted.weights), "weighted_errors": list(boosted.errors),
+        "stopped": boosted.stopped,
     }  # fmt: skip
 
 
-def _diversity(bank: PredictionBank, chosen: Ensemble) -> dict[str, Any]:
-    from orchestrator.ensemble.diversity import diversity
+def _diversity(fitting: Fitting, chosen: Ensemble) -> dict[str, Any]:
+    from orchestrator.ensemble.calibration import apply_temperature
 
-    labels = bank.targets("val")
-    members = [bank.get(i, "val") for i in chosen.member_ids]
-    if len(members) < 2 or members[0].shape[1] == 1:
-        return {}
-    return diversity(members, labels.astype("int64")).to_json()
+    members = [fitting.bank.get(i, "val") for i in chosen.member_ids]
+    if not fitting.spec.regression:
+        members = [apply_temperature(p, t) for p, t in zip(members, chosen.temperatures, strict=True)]
+    return diversity_facts(members, chosen.weights, fitting.labels("val"))
 
 
 def _track(context: Context, found: dict[str, Any]) -> None:
@@ -175,7 +121,14 @@ def _track(context: Context, found: dict[str, Any]) -> None:
         for key, value in row.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
-    figures: list[Path] = ensemble_figures(context.workspace, found)
+    metrics |= {
+        f"family/{_slug(row['name'])}/{key}": float(row[key])
+        for row in found["family"]
+        for key in ("latency_ms_batch_1", "latency_ms_batch_64", "size_mb")
+    }
+    for name, bags in found["bagging"].items():
+        metrics |= {f"oob/{_slug(name)}/{key}": float(value) for key, value in bags["out_of_bag"].items()}
+    figures: list[Path] = ensemble_figures(context, found)
     context.tracker.stage(
         "ensemble",
         params={key: ensemble[key] for key in ("method", "voting", "metric", "temperature")}
@@ -187,4 +140,4 @@ def _track(context: Context, found: dict[str, Any]) -> None:
 
 
 def _slug(name: str) -> str:
-    return name.replace(" ", "_").replace("-", "_")
+    return name.replace(" + ", " ").replace(" ", "_").replace("-", "_")

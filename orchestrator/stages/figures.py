@@ -6,13 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from orchestrator.store.predictions import PredictionBank
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from orchestrator.context import Context
     from orchestrator.search.conductor import Figures
     from orchestrator.store.records import MemberRecord
     from orchestrator.store.workspace import Workspace
+
+DRAWN = 200
+"""Members of the pool drawn at most."""
+CONTESTED = 8
+"""Images shown on which two members differ."""
 
 
 def figures_of_trials(context: Context) -> Figures:
@@ -38,12 +47,12 @@ def figures_of_search(context: Context, records: Sequence[MemberRecord]) -> list
     )  # fmt: skip
 
 
-def ensemble_figures(workspace: Workspace, found: Mapping[str, Any]) -> list[Path]:
-    """Draw the ensemble beside its controls, the disagreement of its members, and its reliability."""
+def ensemble_figures(context: Context, found: Mapping[str, Any]) -> list[Path]:
+    """Draw the ensemble beside its controls, its members' differences, its reliability and its cost."""
     from orchestrator.report.canvas import save_figure
     from orchestrator.report.ensemble_plots import disagreement_map, ensemble_bars, reliability_diagram
 
-    folder, table = workspace.figures / "ensemble", found["judgement"]
+    workspace, table = context.workspace, found["judgement"]
     rows = [row for row in table["rows"] if "accuracy_low" in row]
     if not rows:
         return []
@@ -57,7 +66,44 @@ def ensemble_figures(workspace: Workspace, found: Mapping[str, Any]) -> list[Pat
     if found["diversity"]:
         names = [member["trial_id"] for member in found["ensemble"]["members"]]
         drawn["disagreement"] = disagreement_map(found["diversity"]["disagreement"], names)
-    return [save_figure(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+        drawn["accuracy_diversity"] = _accuracy_diversity(workspace, found)
+        drawn["contested"] = _contested(context, names, found["diversity"]["disagreement"])
+    return [save_figure(figure, workspace.figures / "ensemble" / f"{name}.png") for name, figure in drawn.items()]
+
+
+def _accuracy_diversity(workspace: Workspace, found: Mapping[str, Any]) -> Figure:
+    """Draw each member of the pool: its accuracy on validation against how much it differs from the others there."""
+    from orchestrator.report.ensemble_plots import accuracy_diversity
+
+    bank, chosen = PredictionBank(workspace), set(found["ensemble"]["member_ids"])
+    names = found["pool"][:DRAWN]
+    labels_MN = np.stack([bank.get(name, "val").argmax(axis=1) for name in names])
+    differ_M = [float((labels_MN != own).mean() * len(names) / max(1, len(names) - 1)) for own in labels_MN]
+    right_M = [float(share) for share in (labels_MN == bank.targets("val")).mean(axis=1)]
+    return accuracy_diversity(right_M, differ_M, [name in chosen for name in names])
+
+
+def _contested(context: Context, names: Sequence[str], disagreement: Sequence[Sequence[float]]) -> Figure:
+    """Draw the images on which the two members that differ most say different things."""
+    from orchestrator.ensemble.diversity import contested_rows
+    from orchestrator.report.contested_plot import Contested, contested_images
+    from orchestrator.stages.predictions import splits_of
+
+    splits, bank = splits_of(context), PredictionBank(context.workspace)
+    matrix = np.asarray(disagreement)
+    pair = [int(place) for place in np.unravel_index(int(matrix.argmax()), matrix.shape)]
+    first, second = (bank.get(names[place], "val") for place in pair)
+
+    def said(probs_NC: Any, row: int) -> tuple[str, float]:
+        return splits.classes[int(probs_NC[row].argmax())], float(probs_NC[row].max())
+
+    rows = contested_rows(first, second, bank.targets("val"))[:CONTESTED]
+    val = splits.val
+    shown = [
+        Contested(val.images[int(row)], splits.classes[int(val.targets[row])], said(first, row), said(second, row))
+        for row in rows
+    ]
+    return contested_images((names[pair[0]], names[pair[1]]), shown)
 
 
 def _confidences(workspace: Workspace, found: Mapping[str, Any], split: str) -> dict[str, tuple[Any, Any]]:

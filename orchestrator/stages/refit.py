@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from orchestrator.config import RefitSection
-from orchestrator.context import Context
-from orchestrator.store.records import MemberRecord, TrialSpec, ranked
+from orchestrator.stages.bagging import bags_of, enough_bags
+from orchestrator.stages.fitting import Fitting
+from orchestrator.store.records import MemberRecord, TrialSpec
 
 SEED_STRIDE = 1009
 """Refit number n of a trial uses seed + n * this prime, so that refits of neighbouring seeds never meet."""
+ROUND = 3
+"""Bags of a configuration trained between two looks at what the last ones brought."""
 
 
 def refit_specs(best_first: Sequence[MemberRecord], section: RefitSection, *, members: int) -> list[TrialSpec]:
@@ -26,21 +30,49 @@ def _refit(parent: MemberRecord, number: int, section: RefitSection, members: in
         changes |= {"rows": "fold", "folds": max(2, members), "fold": (number - 1) % max(2, members)}
     elif section.mode in ("bootstrap", "subsample"):
         fraction = section.fraction if section.mode == "subsample" else 1.0
-        changes |= {"rows": section.mode, "row_fraction": fraction, "row_seed": number}
+        changes |= {"rows": section.mode, "row_fraction": fraction, "row_seed": number, "stratified": section.stratified}
     kind = "refit" if section.mode == "seeds" else "bag"
     trial_id = f"{parent.trial_id}-{section.mode}{number}"
     return TrialSpec(trial_id=trial_id, config={**parent.config, **changes}, kind=kind, parent=parent.trial_id)
 
 
-def run_refits(context: Context, records: Sequence[MemberRecord], *, size: int) -> list[MemberRecord]:
-    """Train what `ensemble.refit` asks for, and enough seeds of the best configuration for a control of `size` members."""
-    from orchestrator.search.run import run_specs
+def run_refits(fitting: Fitting, *, size: int) -> dict[str, str]:
+    """Train what `ensemble.refit` asks for; returns why bagging stopped, by parent.
 
+    Seeds: enough of the best configuration for a control of `size` members. Bootstraps and subsamples come a few at a time,
+    until the out-of-bag gain of the last few is within its noise; folds all at once.
+    """
+    context = fitting.context
     section = context.experiment.ensemble.refit
     members = max(section.members, size - 1) if section.mode == "seeds" else section.members
-    best_first = ranked([r for r in records if r.kind in ("trial", "baseline")], context.experiment.search.metric)
-    specs = refit_specs(best_first, section, members=members)
+    specs = refit_specs(fitting.parents(), section, members=members)
     if not specs:
-        return []
-    context.say(f"refit: {len(specs)} more trainings ({section.mode}) of {section.top} configuration(s)")
-    return run_specs(context.experiment, context.workspace, context.tracker, specs)
+        return {}
+    context.say(f"refit: up to {len(specs)} more trainings ({section.mode}) of {section.top} configuration(s)")
+    if section.mode in ("seeds", "fold"):
+        _train(fitting, specs)
+        return {spec.parent: "every fold is trained" for spec in specs if section.mode == "fold"}
+    stopped = {spec.parent: "all members asked for are trained" for spec in specs}
+    for number in range(math.ceil(members / ROUND)):
+        wanted = [
+            spec
+            for parent, reason in stopped.items()
+            if "noise" not in reason
+            for spec in _of(specs, parent)[number * ROUND : (number + 1) * ROUND]
+        ]
+        _train(fitting, wanted)
+        for parent in dict.fromkeys(spec.parent for spec in wanted):
+            if enough_bags(fitting, bags_of(fitting, parent, [s.trial_id for s in _of(specs, parent)])):
+                stopped[parent] = f"the out-of-bag gain of the last {ROUND} members is within its noise"
+    return stopped
+
+
+def _of(specs: Sequence[TrialSpec], parent: str) -> list[TrialSpec]:
+    return [spec for spec in specs if spec.parent == parent]
+
+
+def _train(fitting: Fitting, specs: Sequence[TrialSpec]) -> list[MemberRecord]:
+    from orchestrator.search.run import run_specs
+
+    context = fitting.context
+    return run_specs(context.experiment, context.workspace, context.tracker, specs) if specs else []

@@ -7,7 +7,10 @@ from typing import Any
 
 from orchestrator.store.workspace import Workspace, read_json
 
-SHOWN = ("baseline", "best single", "seed ensemble", "uniform top-k", "greedy", "ensemble")
+SHOWN = (
+    "baseline", "best single", "best single + TTA", "uniform soup", "greedy soup", "bagged", "boosted", "seed ensemble",
+    "uniform top-k", "greedy", "three members", "cascade", "ensemble",
+)  # fmt: skip
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:

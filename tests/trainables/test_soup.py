@@ -14,7 +14,7 @@ from trainables.data import DataConfig, load_splits
 from trainables.image_model import ImageModel
 from trainables.inference import prepare
 from trainables.models import input_pipeline
-from trainables.soup import average_weights, soup_weights
+from trainables.soup import average_weights, mix
 
 CONFIG = TrainConfig(model="cnn_c", width=4, epochs=1, device="cpu", dropout=0.0, norm="batch")
 DATA = DataConfig(source="digits", limit=200, cache="memory")
@@ -37,7 +37,7 @@ def test_soup_of_one_network_twice_has_its_weights_and_fresh_statistics(tmp_path
     model = ImageModel(CONFIG, splits)
     model.step()
     save_weights(tmp_path / "a.safetensors", model.weights())
-    soup = soup_weights(CONFIG, [tmp_path / "a.safetensors"] * 2, splits)
+    soup = mix(CONFIG, [tmp_path / "a.safetensors"] * 2, splits).weights
     own = model.weights()
     parameters = {name for name, _ in model.model.named_parameters()}
     assert all(torch.allclose(soup[name], own[name]) for name in parameters)
