@@ -181,12 +181,16 @@ def ensemble(
 
 
 @app.command()
-def export(source: Source = None, override: Overrides = None) -> None:
+def export(
+    source: Source = None,
+    override: Overrides = None,
+    max_latency: Annotated[str | None, typer.Option(help="export the best of the family within it, e.g. 5ms")] = None,
+) -> None:
     """Write the ensemble as one portable folder (ONNX, weights, manifest) and register it in MLflow."""
     from orchestrator.stages.export import run_export
 
     with _open(source, override) as context:
-        print(run_export(context))
+        print(run_export(context, max_latency=max_latency))
 
 
 @app.command()

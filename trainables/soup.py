@@ -61,6 +61,6 @@ def mix(config: TrainConfig, paths: Sequence[Path], splits: Splits) -> Soup:
 
 def _batches(splits: Splits, pipeline: InputPipeline, *, seed: int) -> Iterator[Tensor]:
     """Yield some of the training images as the network takes them, without augmentation."""
-    order = shuffled(len(splits.train), seed=seed, epoch=0)[: BATCHES * BATCH]
-    for rows in order.split(BATCH):
-        yield prepare(to_float(torch.from_numpy(splits.train.images[rows.numpy()])), pipeline)
+    order = shuffled(len(splits.train), seed=seed, epoch=0)[: BATCHES * BATCH].numpy()
+    for start in range(0, len(order), BATCH):
+        yield prepare(to_float(torch.from_numpy(splits.train.images[order[start : start + BATCH]])), pipeline)

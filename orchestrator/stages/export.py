@@ -2,49 +2,84 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.context import Context
 from orchestrator.errors import UserError
+from orchestrator.store.records import mode_of
 from orchestrator.store.workspace import read_json
 
+ENSEMBLE = "ensemble"
 
-def run_export(context: Context) -> Path:
-    """Write the bundle of the ensemble (always the ensemble: the manifest says which model is recommended) and return it."""
+
+def run_export(context: Context, *, max_latency: str | None = None) -> Path:
+    """Write a bundle and return it: of the ensemble, or of the best of its family within a latency such as "5ms".
+
+    Without a limit it is always the ensemble's; the manifest says which model is recommended.
+    """
     from orchestrator.deliver.export import export_bundle
 
     workspace = context.workspace
     if not workspace.ensemble.exists():
         raise UserError(f"{workspace.root}: no ensemble here; run `orchestrate ensemble` first")
     found = read_json(workspace.ensemble)
-    chosen = found["ensemble"]
+    name, chosen = (ENSEMBLE, found["ensemble"]) if max_latency is None else within(found["family"], milliseconds(max_latency))
     members = [
         (workspace.load_record(member["trial_id"]), workspace.weights(member["trial_id"])) for member in chosen["members"]
     ]
-    context.say(f"export: {len(members)} members into one graph")
+    context.say(f"export: {name}, {len(members)} member(s) into one graph")
+    scores = _scores(found, name)
     bundle = export_bundle(
-        members, chosen, context.splits(), workspace.bundle, scores=_scores(found), max_pixels=context.data.max_pixels
+        members, chosen, context.splits(), workspace.bundle, scores=scores, max_pixels=context.data.max_pixels
     )
     context.tracker.stage(
         "export",
-        params={"members": len(members), "recommended": found["judgement"]["verdict"]["recommended"]},
+        params={"model": name, "members": len(members), "recommended": found["judgement"]["verdict"]["recommended"]},
         metrics={},
         artifacts=[bundle / "manifest.json"],
     )
     if context.experiment.export.register_model:
-        _register(context, bundle, found)
+        _register(context, bundle, scores)
     context.say(f"bundle: {bundle}")
     return bundle
 
 
-def _scores(found: dict[str, Any]) -> dict[str, Any]:
+def within(family: Sequence[Mapping[str, Any]], limit_ms: float) -> tuple[str, Mapping[str, Any]]:
+    """Return name and vote of the relative with the best validation score whose measured batch-1 latency is within the limit.
+
+    The cascade is none of them: it is two models and a rule. Raises UserError when nothing is fast enough.
+    """
+    from orchestrator.ensemble.cheap import best_within
+
+    rows = [row for row in family if row["ensemble"] is not None]
+    sign = 1.0 if mode_of(rows[0]["metric"]) == "max" else -1.0
+    costs = [float(row["latency_ms_batch_1"]) for row in rows]
+    try:
+        best = rows[best_within([sign * row["score"] for row in rows], costs, limit=limit_ms)]
+    except ValueError:
+        said = ", ".join(f"{row['name']} {cost:.2f} ms" for row, cost in zip(rows, costs, strict=True))
+        raise UserError(f"--max-latency: nothing here takes at most {limit_ms:g} ms; measured: {said}") from None
+    return best["name"], best["ensemble"]
+
+
+def milliseconds(text: str) -> float:
+    """Return a latency written as 5ms, 0.2s or 800us; raises UserError."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(us|ms|s)", text.strip())
+    if not found or float(found[1]) == 0:
+        raise UserError(f"--max-latency: got {text!r}, expected a number above zero with its unit, e.g. 5ms, 0.2s or 800us")
+    return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
+
+
+def _scores(found: dict[str, Any], name: str) -> dict[str, Any]:
     table = found["judgement"]
-    row = next(row for row in table["rows"] if row["name"] == "ensemble")
-    return {"split": table["split"], "n": table["n"], "verdict": table["verdict"], "ensemble": row}
+    row = next(row for row in table["rows"] if row["name"] == name)
+    return {"split": table["split"], "n": table["n"], "verdict": table["verdict"], "model": name, "ensemble": row}
 
 
-def _register(context: Context, bundle: Path, found: dict[str, Any]) -> None:
+def _register(context: Context, bundle: Path, scores: dict[str, Any]) -> None:
     from orchestrator.deliver.mlflow_model import register
     from orchestrator.tracking import resolve_uri
 
@@ -52,5 +87,5 @@ def _register(context: Context, bundle: Path, found: dict[str, Any]) -> None:
     if uri == "none":
         return
     context.tracker.close()
-    version = register(bundle, context.experiment, uri=uri, scores=_scores(found))
+    version = register(bundle, context.experiment, uri=uri, scores=scores)
     context.say(f"registered: {version}")

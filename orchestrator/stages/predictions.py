@@ -35,8 +35,9 @@ def predict_module(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.f
 
     device = choose_device("auto", "fp32")
     feed = ImageFeed(images, device)
-    rows = torch.arange(len(images)).split(BATCH)
-    found: NDArray[np.float32] = evaluate(module.to(device), (feed.gather(batch) for batch in rows))
+    rows = torch.arange(len(images))
+    batches = (feed.gather(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH))
+    found: NDArray[np.float32] = evaluate(module.to(device), batches)
     return found
 
 
