@@ -163,21 +163,24 @@ def extend(
 def ensemble(
     source: Source = None,
     override: Overrides = None,
-    require_gain: Annotated[
-        bool, typer.Option("--require-gain", help="exit 1 unless the ensemble beats the best single")
-    ] = False,
+    require_gain: Annotated[bool, typer.Option("--require-gain", help="exit 1 unless it beats the best single")] = False,
+    external: Annotated[Path | None, typer.Option(help="a folder of predictions made elsewhere, in place of a run")] = None,
     json_: Json = False,
 ) -> None:
     """Choose, calibrate and judge the ensemble from the search's predictions."""
-    from orchestrator.stages.ensemble import run_ensemble
-    from orchestrator.stages.summary import print_summary
+    from orchestrator.stages.summary import print_ensemble
 
-    with _open(source, override, ensemble__require_gain="true" if require_gain else None) as context:
-        found = run_ensemble(context)
-        if json_:
-            _print_json(found)
-        else:
-            print_summary(context.workspace, source)
+    gain = {"ensemble__require_gain": "true" if require_gain else None}
+    if external is not None:
+        from orchestrator.stages.external import run_external
+
+        print_ensemble(run_external(external, _experiment(source, override, **gain), _say), json_=json_)
+        return
+    from orchestrator.stages.ensemble import run_ensemble
+
+    with _open(source, override, **gain) as context:
+        run_ensemble(context)
+        print_ensemble(context.workspace, source, json_=json_)
 
 
 @app.command()

@@ -26,8 +26,29 @@ def summary(workspace: Workspace) -> dict[str, Any]:
     }
 
 
+def print_ensemble(workspace: Workspace, source: Path | None = None, *, json_: bool = False) -> None:
+    """Print what `ensemble.json` holds as JSON, or its table; for a run also the next commands."""
+    if json_:
+        print(workspace.ensemble.read_text(), end="")
+    elif workspace.experiment.exists():
+        print_summary(workspace, source)
+    else:
+        print_table(workspace)
+
+
 def print_summary(workspace: Workspace, source: Path | None) -> None:
     """Print the table and the next commands on standard output."""
+    print_table(workspace)
+    run = source if source is not None else workspace.root
+    print(
+        f"\nnext:\n  orchestrate ui {run}                        browse every score in MLflow\n"
+        f"  orchestrate predict {workspace.bundle} IMAGE...   classify an image\n"
+        "  orchestrate init folder:PATH                     an experiment file for your own images"
+    )
+
+
+def print_table(workspace: Workspace) -> None:
+    """Print the ensemble beside its controls, and the verdict."""
     from rich.console import Console
     from rich.table import Table
 
@@ -46,13 +67,6 @@ def print_summary(workspace: Workspace, source: Path | None) -> None:
     console = Console(width=110, highlight=False)
     console.print(table)
     console.print(judged["verdict"]["text"])
-    run = source if source is not None else workspace.root
-    console.print(
-        f"\nnext:\n  orchestrate ui {run}                        browse every score in MLflow\n"
-        f"  orchestrate predict {workspace.bundle} IMAGE...   classify an image\n"
-        "  orchestrate init folder:PATH                     an experiment file for your own images",
-        soft_wrap=True,
-    )
 
 
 def _cell(row: dict[str, Any], column: str) -> str:
