@@ -50,7 +50,7 @@ class Boosted:
 
 
 def run_boosting(fitting: Fitting) -> Boosted | None:
-    """Train up to `ensemble.boost_rounds` stages after the first one; none asked, none returned."""
+    """Train up to `ensemble.boost_rounds` stages after the first one; none asked, none returned; perhaps no stage is kept."""
     rounds = fitting.context.experiment.ensemble.boost_rounds
     if not rounds:
         return None
@@ -78,7 +78,7 @@ def run_boosting(fitting: Fitting) -> Boosted | None:
     else:
         stopped = "all rounds are trained"
     best = int(np.argmin(losses)) + 1 if losses else 0
-    return Boosted(tuple(ids[:best]), tuple(weights[:best]), tuple(errors[:best]), stopped) if best else None
+    return Boosted(tuple(ids[:best]), tuple(weights[:best]), tuple(errors[:best]), stopped)
 
 
 def _train(fitting: Fitting, parent: MemberRecord, stage: int, weights_N: NDArray[np.float64]) -> MemberRecord:

@@ -70,7 +70,7 @@ def _judge(
     tta = single_with_tta(fitting, single)
     if tta is not None:
         entrants.add_ready(WITH_TTA, tta.predictions, 1)
-    if boosted is not None:
+    if boosted is not None and boosted.member_ids:
         answers = {split: boosted.predict(fitting, split) for split in ("val", "test")}
         entrants.add_ready(BOOSTED, answers, len(boosted.member_ids))
     cascade = cascaded(fitting, single, chosen)

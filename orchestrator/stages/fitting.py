@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from orchestrator.ensemble.build import EnsembleSpec
     from orchestrator.ensemble.ensemble import Ensemble
 
+WHOLE = ("baseline", "trial", "refit")
+"""Kinds that train on all rows: those of one configuration differ by their seed alone."""
+
 
 @dataclass(frozen=True)
 class Fitting:
@@ -76,7 +79,8 @@ class Fitting:
         ids = [record.trial_id for record in pool]
         return fit_controls(
             self._val(ids), self.labels("val"), ensemble=chosen, spec=self.spec, member_ids=ids,
-            groups=[record.config_hash for record in pool], baseline_id=BASELINE_ID, seed=self.seed,
+            groups=[record.config_hash if record.kind in WHOLE else record.trial_id for record in pool],
+            baseline_id=BASELINE_ID, seed=self.seed,
         )  # fmt: skip
 
     def given(self, ids: Sequence[str], name: str, weights: Sequence[float] | None = None) -> Ensemble:

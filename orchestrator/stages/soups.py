@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.stages.fitting import Fitting
+from orchestrator.stages.fitting import WHOLE, Fitting
 from orchestrator.stages.predictions import predict_module, splits_of
 from orchestrator.store.records import MemberRecord, mode_of
 
@@ -49,7 +49,7 @@ def run_soups(fitting: Fitting) -> dict[str, dict[str, Any]]:
 
 def _group(fitting: Fitting) -> list[MemberRecord]:
     """Return the networks of the best configuration that was trained at least twice on all rows."""
-    pool = [record for record in fitting.candidates() if record.kind in ("baseline", "trial", "refit")]
+    pool = [record for record in fitting.candidates() if record.kind in WHOLE]
     for parent in fitting.parents():
         group = [record for record in pool if record.config_hash == parent.config_hash]
         if len(group) > 1:

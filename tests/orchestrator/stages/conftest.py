@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ class Run(NamedTuple):
     found: dict[str, Any]
 
 
-def small_experiment(folder: Path, name: str, **ensemble: Any) -> Experiment:
+def _small(folder: Path, name: str, **ensemble: Any) -> Experiment:
     """Return a search of two small nets on some of the digits, in this process."""
     values = {
         "name": name, "run_dir": str(folder), "data": {"source": "digits", "limit": 200},
@@ -31,6 +31,12 @@ def small_experiment(folder: Path, name: str, **ensemble: Any) -> Experiment:
         "ensemble": ensemble, "tracking": {"uri": "none"},
     }  # fmt: skip
     return Experiment.model_validate(values, strict=False)
+
+
+@pytest.fixture(scope="session")
+def small_experiment() -> Callable[..., Experiment]:
+    """Return the maker of such an experiment: (folder, name, what stands under `ensemble:`)."""
+    return _small
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +50,7 @@ def stage_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def bagged_run(stage_folder: Path) -> Run:
     """Four bootstrap bags of the best configuration (a look after three), and one boosting stage."""
-    experiment = small_experiment(stage_folder, "bagged", refit={"mode": "bootstrap", "members": 4}, boost_rounds=1)
+    experiment = _small(stage_folder, "bagged", refit={"mode": "bootstrap", "members": 4}, boost_rounds=1)
     with open_run(experiment, lambda _: None) as context:
         run_baseline(context)
         run_search_stage(context)

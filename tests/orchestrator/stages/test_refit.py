@@ -1,0 +1,68 @@
+"""Refits: what is trained again and on which rows, and bags that stop when they bring nothing out of bag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.config import RefitSection
+from orchestrator.stages import refit
+from orchestrator.stages.refit import refit_specs, run_refits
+from orchestrator.store.records import MemberRecord, TrialSpec
+
+
+def record(trial_id: str, kind: str = "trial") -> MemberRecord:
+    return MemberRecord(trial_id, kind, "image", {"lr": 0.1, "seed": 5}, 5, "h", "f", "finished", best_epoch=1)
+
+
+def test_seeds_change_nothing_but_the_seed() -> None:
+    specs = refit_specs([record("a"), record("b")], RefitSection(mode="seeds", top=2), members=2)
+    assert [spec.trial_id for spec in specs] == ["a-seeds1", "a-seeds2", "b-seeds1", "b-seeds2"]
+    assert {spec.kind for spec in specs} == {"refit"}
+    assert [set(spec.config) for spec in specs] == [{"lr", "seed"}] * 4
+    assert len({spec.config["seed"] for spec in specs[:2]} | {5}) == 3
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (RefitSection(mode="bootstrap", stratified=False), {"rows": "bootstrap", "row_fraction": 1.0, "stratified": False}),
+        (RefitSection(mode="subsample", fraction=0.7), {"rows": "subsample", "row_fraction": 0.7, "stratified": True}),
+        (RefitSection(mode="fold"), {"rows": "fold", "folds": 3}),
+    ],
+)
+def test_bags_name_their_rows(section: RefitSection, expected: dict[str, Any]) -> None:
+    specs = refit_specs([record("a")], section, members=3)
+    assert all(spec.kind == "bag" and spec.parent == "a" and expected.items() <= spec.config.items() for spec in specs)
+    drawn = [(spec.config.get("row_seed"), spec.config.get("fold")) for spec in specs]
+    assert len(set(drawn)) == 3
+
+
+def test_only_what_the_search_trained_is_trained_again() -> None:
+    assert refit_specs([record("a-boost1", "boost"), record("s", "soup")], RefitSection(mode="seeds"), members=2) == []
+    assert refit_specs([record("a")], RefitSection(mode="none"), members=2) == []
+
+
+@pytest.mark.parametrize(("noise_after", "trained"), [(99, 10), (6, 6), (9, 9)])
+def test_bags_come_three_at_a_time_until_the_gain_is_noise(
+    monkeypatch: pytest.MonkeyPatch, noise_after: int, trained: int
+) -> None:
+    done: list[TrialSpec] = []
+
+    def train(_: Any, specs: Sequence[TrialSpec]) -> None:
+        done.extend(specs)
+
+    monkeypatch.setattr(refit, "_train", train)
+    monkeypatch.setattr(refit, "bags_of", lambda *_: len(done))
+    monkeypatch.setattr(refit, "enough_bags", lambda _, bags: bags >= noise_after)
+    section = RefitSection(mode="bootstrap", members=10)
+    context = SimpleNamespace(
+        experiment=SimpleNamespace(ensemble=SimpleNamespace(refit=section)), say=lambda _: None
+    )  # fmt: skip
+    fitting: Any = SimpleNamespace(context=context, parents=lambda: [record("a")])
+    stopped = run_refits(fitting, size=1)
+    assert len(done) == trained
+    assert ("noise" in stopped["a"]) == (trained < 10)
