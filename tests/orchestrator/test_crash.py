@@ -63,10 +63,10 @@ def experiment(root: Path, **search: Any) -> dict[str, Any]:
 
 
 def drive(
-    root: Path, *, at: tuple[str, int] | None = None, sig: int = 0, resume: bool = False, extra: int = 0
+    root: Path, *, at: tuple[str, int] | None = None, sig: int = 0, resume: bool = False, extra: int = 0, workers: int = 1
 ) -> tuple[int, str]:
     """Run the driver to its end; returns its exit code and what it said."""
-    job = {"experiment": experiment(root), "at": at, "signal": sig, "resume": resume, "extra": extra}
+    job = {"experiment": experiment(root, concurrency=workers), "at": at, "signal": sig, "resume": resume, "extra": extra}
     job["runs"] = str(root / "runs.jsonl")
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(job)], capture_output=True, text=True, cwd=Path(__file__).parents[2],
