@@ -8,13 +8,15 @@ from pathlib import Path
 from orchestrator.report.as_html import to_html
 from orchestrator.report.as_markdown import to_markdown
 from orchestrator.report.blocks import Page, Section
+from orchestrator.report.cost_sections import bags, family
 from orchestrator.report.facts import Facts, read_facts
 from orchestrator.report.result_sections import diversity, ledgers, members, result
 from orchestrator.report.run_sections import data, diagnosis, failures, figures, next_steps, search, settings, troubles
 from orchestrator.store.workspace import Workspace, write_atomic
 
 SECTIONS: Sequence[Callable[[Facts], Section | None]] = (
-    result, ledgers, members, diversity, search, failures, data, diagnosis, figures, next_steps, troubles, settings,
+    result, ledgers, members, family, bags, diversity, search, failures, data, diagnosis, figures, next_steps, troubles,
+    settings,
 )  # fmt: skip
 """In the order of the page; one that has nothing to say returns None."""
 

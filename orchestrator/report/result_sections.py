@@ -133,4 +133,5 @@ def diversity(facts: Facts) -> Section | None:
     ]
     if not rows:
         return None
-    return Section("Diversity", [Text("Means over pairs of members, on validation."), Table(["measure", "value"], rows)])
+    words = "On validation; pairwise measures are means over pairs. Ensemble loss is the mean loss of members less ambiguity."
+    return Section("Diversity", [Text(words), Table(["measure", "value"], rows)])
