@@ -5,7 +5,7 @@ Run:  python benchmarks/ensemble_case.py                    (24 trials, 5 bags, 
 
 The product's own search, refits and boosting train everything, in this process. Validation chooses; the 10,000 test images are
 looked at once, after. Real data are looked for in ORCHESTRATE_DATA, or in shared/data beside this repository. Results go to
-benchmarks/results/ensemble_case.{json,md}; --pool FILE also writes the trials' probabilities (float16) for the tests.
+benchmarks/results/ensemble_case.{json,md}. With --pool FILE it only searches, and writes the probabilities for the tests.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ def main() -> None:
         with open_run(_experiment(asked, root, Path(scratch)), print) as context:
             run_baseline(context)
             run_search_stage(context)
-            found = measure(context, asked)
             if asked.pool:
                 save_pool(context, asked.pool)
+                return
+            found = measure(context, asked)
     found |= {"minutes": round((time.perf_counter() - started) / 60, 1), "cpus": os.cpu_count(), "asked": _plain(asked)}
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.with_suffix(".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
@@ -203,7 +204,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--boost", type=int, default=4, help="boosting stages at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "ensemble_case")
-    parser.add_argument("--pool", type=Path, help="write the trials' probabilities here (.npz)")
+    parser.add_argument("--pool", type=Path, help="only search, and write the trials' probabilities here (.npz)")
     return parser.parse_args()
 
 

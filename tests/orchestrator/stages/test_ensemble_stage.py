@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
 from orchestrator.ensemble.ensemble import Ensemble
+from orchestrator.stages.ensemble import run_ensemble
 from orchestrator.stages.fitting import Fitting
 from orchestrator.stages.tta import allowed_views
 from orchestrator.store.predictions import PredictionBank
@@ -98,3 +99,11 @@ def test_figures_show_members_side_by_side(bagged_run: Any) -> None:
     folder: Path = bagged_run.context.workspace.figures / "ensemble"
     names = {path.stem for path in folder.glob("*.png")}
     assert {"controls", "reliability", "disagreement", "accuracy_diversity", "contested"} <= names
+
+
+def test_the_stage_again_trains_nothing_and_says_the_same(bagged_run: Any) -> None:
+    ledger = bagged_run.context.workspace.ledger.read_bytes()
+    again = run_ensemble(bagged_run.context)
+    assert bagged_run.context.workspace.ledger.read_bytes() == ledger
+    for key in ("judgement", "validation", "ensemble", "bagging", "boosting", "diversity"):
+        assert again[key] == bagged_run.found[key]
