@@ -13,11 +13,12 @@ from orchestrator.stages.fitting import Fitting
 
 if TYPE_CHECKING:
     from orchestrator.ensemble.ensemble import Ensemble
+    from orchestrator.ensemble.gate import Verdict
     from orchestrator.ensemble.judge import Judgement
 
 WORDS = {
     "gain": "the ensemble is better than the best single model",
-    "no gain": "no gain: the interval covers zero, the single model is recommended",
+    "no gain": "no gain: {why}; the single model is recommended",
     "worse": "worse than the best single model, which is recommended",
 }
 
@@ -61,9 +62,8 @@ def table(judgement: Judgement, split: str, sizes: Mapping[str, int] | None = No
         for end, ours in (("", "delta"), ("_low", "delta_low"), ("_high", "delta_high")):
             flat[ours] = flat.get(f"{verdict.metric}_difference{end}")
         rows.append({**flat, "members": (sizes or {}).get(row.name, flat.pop("n_members"))})
-    text = (
-        f"{WORDS[verdict.verdict]} ({verdict.metric} {verdict.difference:+.4f}, 95% [{verdict.low:+.4f}, {verdict.high:+.4f}])"
-    )
+    words = WORDS[verdict.verdict].format(why=_why_no_gain(verdict))
+    text = f"{words} ({verdict.metric} {verdict.difference:+.4f}, 95% [{verdict.low:+.4f}, {verdict.high:+.4f}])"
     return {
         "split": split,
         "n": judgement.n_rows,
@@ -73,6 +73,17 @@ def table(judgement: Judgement, split: str, sizes: Mapping[str, int] | None = No
             "difference": verdict.difference, "low": verdict.low, "high": verdict.high, "mcnemar_p": verdict.mcnemar_p,
         },
     }  # fmt: skip
+
+
+def _why_no_gain(verdict: Verdict) -> str:
+    """Return what a gain lacks: an interval clear of zero, McNemar's consent, or enough size."""
+    from orchestrator.ensemble.gate import ALPHA, WORTHWHILE
+
+    if verdict.low <= 0 <= verdict.high:
+        return "the interval covers zero"
+    if verdict.metric == "accuracy" and verdict.mcnemar_p is not None and verdict.mcnemar_p >= ALPHA:
+        return f"McNemar's test does not agree (p = {verdict.mcnemar_p:.2f})"
+    return f"it is under {WORTHWHILE:.0%} of the single model's error"
 
 
 def diversity_facts(members: Sequence[NDArray[np.float32]], weights: Sequence[float], labels: NDArray[Any]) -> dict[str, Any]:
