@@ -200,6 +200,11 @@ class Conductor:
             return
         self._end(record)
 
+    def note(self, event: str, sentence: str, **facts: Any) -> None:
+        """Write down and show something worth knowing of how the trials were run."""
+        self._ledger.append(event, **facts)
+        self._show(sentence)
+
     def completed(self) -> None:
         """Write down that nothing is left to do (a grid may end before the planned number of trials)."""
         self._ledger.append("closed", trials=len(self._mine))

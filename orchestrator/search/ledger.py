@@ -13,7 +13,8 @@ from typing import Any
 from orchestrator.store.records import TrialSpec
 
 Event = dict[str, Any]
-"""A mapping with "event" (opened, created, started, epoch, ended, retried, exploited, released, interrupted) and its fields."""
+"""A mapping with its fields and "event": opened, created, started, epoch, ended, retried, exploited, released, slots,
+interrupted, closed."""
 
 
 def read_events(path: Path) -> list[Event]:

@@ -63,7 +63,7 @@ def ray_session(search: SearchSection) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if search.address == "local":
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        wanted = math.ceil(max(search.concurrency, 1) * search.cpus_per_trial)
+        wanted = math.ceil((1 if search.backend == "slots" else max(search.concurrency, 1)) * search.cpus_per_trial)
         ray.init(
             address="local", num_cpus=max(cpus, wanted), include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet
         )

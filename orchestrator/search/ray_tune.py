@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -15,13 +15,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from orchestrator.config import Experiment
+from orchestrator.config import Experiment, SearchSection
 from orchestrator.errors import RunFailed
 from orchestrator.search.conductor import Conductor
 from orchestrator.search.interrupt import Ending, Signalled, raise_now, signals
 from orchestrator.search.ledger import spec_from, spec_to
 from orchestrator.search.preflight import driver_token
 from orchestrator.search.ray_cluster import Share, Watchdog, check_cluster, ray_session, share_out
+from orchestrator.search.ray_slots import Engines, share_slots, told_of
 from orchestrator.search.schedulers import Verdict
 from orchestrator.store.workspace import Workspace
 from trainables.data import DataConfig
@@ -31,21 +32,69 @@ def run_ray(
     conductor: Conductor, *, experiment: Experiment, data: DataConfig, workspace: Workspace, ending: Ending
 ) -> None:  # fmt: skip
     """Run the conductor's trials on Ray; raises Signalled after a clean stop, RunFailed when Ray itself is lost."""
-    import ray
-
     search = experiment.search
     with signals(raise_now), ray_session(search):
         if search.address != "local":
             with driver_token(workspace.root):
                 check_cluster(dataclasses.asdict(data), str(workspace.root), _tracking_server(experiment))
-        resources = ray.cluster_resources()
-        share = share_out(search, cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
         job = {"data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric}
+        workers = _workers(search, job)
         watchdog = Watchdog()
-        course = _Course(conductor, ending, watchdog)
+        course = _Course(conductor, ending, watchdog, workers)
         with watchdog, signals(course.signalled):
-            _fit(course, share, job, workspace.ray_results)
+            try:
+                _fit(course, job, workspace.ray_results)
+            finally:
+                if found := workers.close():
+                    sentence, facts = told_of(found)
+                    conductor.note("slots", sentence, **facts)
         course.conclude()
+
+
+class Workers(Protocol):
+    """Where trials are trained: what Tune starts for each, how many at once, and what is told of each one's way."""
+
+    trainable: Any
+    at_once: int
+
+    def place(self, trial_id: str) -> dict[str, Any]:
+        """Return what a trial's worker must know beside its spec."""
+
+    def ended(self, trial_id: str, *, lost: bool = False) -> None:
+        """Hear that Tune is done with a trial, or has lost its worker."""
+
+    def close(self) -> list[dict[str, Any]]:
+        """End what the trials shared, and return what it has to say."""
+
+
+class _Processes:
+    """A process a trial, reused by the next one."""
+
+    def __init__(self, share: Share) -> None:
+        self.trainable = tune.with_resources(train_on_ray, {"cpu": share.cpus, "gpu": share.gpus})
+        self.at_once = share.trials
+
+    def place(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
+        """Return nothing."""
+        return {}
+
+    def ended(self, trial_id: str, *, lost: bool = False) -> None:
+        """Do nothing."""
+
+    def close(self) -> list[dict[str, Any]]:
+        """Return nothing."""
+        return []
+
+
+def _workers(search: SearchSection, job: dict[str, Any]) -> Workers:
+    import ray
+
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    if search.backend == "slots":
+        nodes = sum(bool(node["Alive"] and node["Resources"].get("CPU")) for node in ray.nodes())
+        return Engines(share_slots(search, cpus=cpus, gpus=gpus, nodes=nodes), job)
+    return _Processes(share_out(search, cpus=cpus, gpus=gpus))
 
 
 def _tracking_server(experiment: Experiment) -> str:
@@ -53,10 +102,10 @@ def _tracking_server(experiment: Experiment) -> str:
 
 
 class _Course:
-    """What the pieces handed to Tune share: the conductor, and why it should end early, if it should."""
+    """What the pieces handed to Tune share: the conductor, the workers, and why it should end early, if it should."""
 
-    def __init__(self, conductor: Conductor, ending: Ending, watchdog: Watchdog) -> None:
-        self.conductor, self._ending, self._watchdog = conductor, ending, watchdog
+    def __init__(self, conductor: Conductor, ending: Ending, watchdog: Watchdog, workers: Workers) -> None:
+        self.conductor, self._ending, self._watchdog, self.workers = conductor, ending, watchdog, workers
         self._signal = 0
         self._fault: BaseException | None = None
 
@@ -91,13 +140,12 @@ class _Course:
             raise RunFailed(self._watchdog.lost)
 
 
-def _fit(course: _Course, share: Share, job: dict[str, Any], storage: Path) -> None:
+def _fit(course: _Course, job: dict[str, Any], storage: Path) -> None:
     """Hand everything to Tune and wait; what Tune raises after Ray was lost is that loss."""
-    trainable = tune.with_resources(train_on_ray, {"cpu": share.cpus, "gpu": share.gpus})
     tuner = tune.Tuner(
-        trainable,
+        course.workers.trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Handout(course, job, share.trials),
+            search_alg=_Handout(course, job),
             scheduler=_Judge(course),
             num_samples=-1,
             reuse_actors=True,
@@ -111,6 +159,7 @@ def _fit(course: _Course, share: Share, job: dict[str, Any], storage: Path) -> N
             callbacks=[_Teller(course)],
             stop=_Ender(course),
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     try:
@@ -157,19 +206,19 @@ class _Stateless:
 class _Handout(_Stateless, Searcher):  # type: ignore[misc]  # Ray is not typed
     """Hands out the conductor's next trial, when there is one and room for it."""
 
-    def __init__(self, course: _Course, job: dict[str, Any], at_once: int) -> None:
+    def __init__(self, course: _Course, job: dict[str, Any]) -> None:
         super().__init__()
-        self._course, self._job, self._at_once = course, job, at_once
+        self._course, self._job = course, job
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
         """Return a trial's config, None for "not now", or FINISHED."""
-        conductor = self._course.conductor
-        if self._course.over or conductor.live >= self._at_once:
+        conductor, workers = self._course.conductor, self._course.workers
+        if self._course.over or conductor.live >= workers.at_once:
             return None
         spec = self._course.guarded(conductor.next_spec)
         if spec is None:
             return Searcher.FINISHED if conductor.finished else None
-        return {"job": json.dumps({**self._job, "spec": spec_to(spec)})}
+        return {"job": json.dumps({**self._job, **workers.place(spec.trial_id), "spec": spec_to(spec)})}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the conductor hears it from the callback."""
@@ -216,11 +265,13 @@ class _Teller(_Stateless, TrialProgressCallback):  # type: ignore[misc]  # Ray i
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Tell of an end, by the worker or by us."""
+        self._course.workers.ended(_trial_id(trial))
         self._course.guarded(lambda: self._course.conductor.ended(_trial_id(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Tell of a worker that died."""
         reason = str(trial.get_error() or "its process died: killed, out of memory, or its node is gone")
+        self._course.workers.ended(_trial_id(trial), lost=True)
         error = f"WorkerLost: {reason.strip().splitlines()[-1]}"
         self._course.guarded(lambda: self._course.conductor.ended(_trial_id(trial), error=error))
 

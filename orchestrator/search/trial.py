@@ -24,6 +24,8 @@ from trainables.data import DataConfig, Splits, load_splits
 
 Report = Callable[[Outcome], bool]
 """Hears of every epoch; False ends the trial."""
+Build = Callable[[TrainConfig, Splits], Trainable]
+"""Makes the model in training, in place of the class that the spec names."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -56,8 +58,9 @@ class _Course:
 
 
 def run_trial(
-    spec: TrialSpec, *, data: DataConfig, root: str, metric: str, report: Report, keep_checkpoints: bool = True
-) -> MemberRecord:
+    spec: TrialSpec, *, data: DataConfig, root: str, metric: str, report: Report, keep_checkpoints: bool = True,
+    build: Build | None = None,
+) -> MemberRecord:  # fmt: skip
     """Train `spec` to its end, or until `report` says False, and return its record; it goes on from its newest checkpoint.
 
     After each epoch: checkpoint; where it is the best so far, validation probabilities and weights; record; report. An epoch
@@ -75,7 +78,8 @@ def run_trial(
         record = record.replace(
             config=config.to_dict(), seed=config.seed, config_hash=config_hash(config), data_fingerprint=splits.fingerprint
         )
-        trial = _Trial(record, load_trainable(spec.trainable)(config, splits), workspace, metric, keep_checkpoints)
+        model = (build or load_trainable(spec.trainable))(config, splits)
+        trial = _Trial(record, model, workspace, metric, keep_checkpoints)
         return trial.run(report)
     except Exception as error:
         record = _left(workspace, record)

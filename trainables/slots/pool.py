@@ -24,6 +24,10 @@ DEVICE = threading.RLock()
 torch's one global generator, from which weights are drawn, is seeded by each for itself."""
 
 
+class Left(BaseException):
+    """Raised in the thread of a model that somebody else took out of its pool: nothing more is to come of it."""
+
+
 class Pool(Protocol):
     """Where the trials of one key train; `seconds` is the time spent in ticks."""
 
@@ -76,17 +80,22 @@ class Turns:
     """The pool of what cannot be packed, or would be slower: each trains when its thread asks, nobody waits for the others."""
 
     def __init__(self) -> None:
+        self._members: list[ImageModel] = []
         self.ticks, self.slot_epochs, self.seconds = 0, 0, 0.0
 
     def join(self, model: ImageModel) -> None:
-        """Do nothing."""
+        """Become a member."""
+        self._members.append(model)
 
     def leave(self, model: ImageModel) -> None:
-        """Do nothing."""
+        """Stop being a member."""
+        self._members.remove(model)
 
     def step(self, model: ImageModel) -> Outcome:
         """Train one epoch of this model when the device is free; raises NonFiniteLoss."""
         with DEVICE:
+            if model not in self._members:
+                raise Left
             started = time.monotonic()
             try:
                 return model.step()
@@ -143,8 +152,8 @@ class SlotPool:
         self._changed = threading.Condition()
         self._members: list[ImageModel] = []
         self._waiting: list[ImageModel] = []
-        self._endings: dict[int, Outcome | Exception] = {}
-        self._busy = False
+        self._endings: dict[int, Outcome | BaseException] = {}
+        self._ticking: list[ImageModel] = []
         self.ticks, self.slot_epochs, self.seconds = 0, 0, 0.0
 
     def join(self, model: ImageModel) -> None:
@@ -153,31 +162,36 @@ class SlotPool:
             self._members.append(model)
 
     def leave(self, model: ImageModel) -> None:
-        """Stop being a member: the others no longer wait for it."""
+        """Stop being a member: the others no longer wait for it, and it no longer waits for them."""
         with self._changed:
             self._members.remove(model)
+            if model in self._waiting and model not in self._ticking:
+                self._waiting.remove(model)
+                self._endings[id(model)] = Left()
             self._changed.notify_all()
 
     def step(self, model: ImageModel) -> Outcome:
         """Wait for the other members, train one epoch with them, and return this model's outcome; raises NonFiniteLoss."""
         with self._changed:
+            if model not in self._members:
+                raise Left
             self._waiting.append(model)
             self._changed.notify_all()
             while id(model) not in self._endings:
-                if not self._busy and len(self._waiting) == len(self._members):
+                if not self._ticking and len(self._waiting) == len(self._members):
                     self._run()
                 else:
                     self._changed.wait()
             ending = self._endings.pop(id(model))
-        if isinstance(ending, Exception):
+        if isinstance(ending, BaseException):
             raise ending
         return ending
 
     def _run(self) -> None:
         """Run one tick in this thread, without the lock while it computes."""
-        models, self._busy = sorted(self._waiting, key=self._members.index), True
+        models = self._ticking = sorted(self._waiting, key=self._members.index)
         self._changed.release()
-        endings: list[Outcome | Exception]
+        endings: list[Outcome | BaseException]
         try:
             with DEVICE:
                 started = time.monotonic()
@@ -188,6 +202,6 @@ class SlotPool:
         finally:
             self._changed.acquire()
         self._endings.update({id(model): ending for model, ending in zip(models, endings, strict=True)})
-        self._waiting, self._busy = [model for model in self._waiting if model not in models], False
+        self._waiting, self._ticking = [model for model in self._waiting if model not in models], []
         self.ticks, self.slot_epochs = self.ticks + 1, self.slot_epochs + len(models)
         self._changed.notify_all()

@@ -15,7 +15,7 @@ from trainables.contract import Outcome
 from trainables.data.dataset import Splits
 from trainables.image_model import ImageModel
 from trainables.slots.backend import choose_pool
-from trainables.slots.pool import DEVICE, Pool, pool_key
+from trainables.slots.pool import DEVICE, Left, Pool, pool_key
 
 _LOG = logging.getLogger(__name__)
 _POOLS: dict[tuple[Any, ...], tuple[Pool, str]] = {}
@@ -64,20 +64,28 @@ class SlotModel:
             self.model = ImageModel(config, splits)
         self.device = self.model.device
         self._pool: Pool | None = None
+        self._closed, self._joining = False, threading.Lock()
 
     def step(self) -> Outcome:
         """Train one epoch with the pool's other members; raises NonFiniteLoss for this slot alone."""
         if self._pool is None:
             pool = pool_of(self.model)
-            pool.join(self.model)
-            self._pool = pool
+            with self._joining:
+                if self._closed:
+                    raise Left
+                pool.join(self.model)
+                self._pool = pool
         return self._pool.step(self.model)
 
     def close(self) -> None:
-        """Leave the pool (a trial that is stopped or over), so that the others do not wait."""
-        if self._pool is not None:
-            self._pool.leave(self.model)
-            self._pool = None
+        """Leave the pool (a trial that is stopped or over), so that the others do not wait.
+
+        From another thread: the model's own gets `Left` where it waits for the others, or when it asks for its next epoch.
+        """
+        with self._joining:
+            if self._pool is not None and not self._closed:
+                self._pool.leave(self.model)
+            self._closed = True
 
     def predict(self, split: str) -> NDArray[np.float32]:
         """Return probabilities of a split in dataset order."""

@@ -10,7 +10,7 @@ import torch
 
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.slots import pool as pool_module
-from trainables.slots.pool import Packed, SlotPool, Turns
+from trainables.slots.pool import Left, Packed, SlotPool, Turns
 
 
 class Fake:
@@ -189,3 +189,35 @@ def test_one_member_or_a_number_that_does_not_pay_trains_one_after_another(monke
     assert [ending.epoch for ending in packed(members)] == [1, 1, 1]  # type: ignore[union-attr]
     assert [ending.epoch for ending in packed(members[:1])] == [2]  # type: ignore[union-attr]
     assert FakeArray.built == []
+
+
+@pytest.mark.parametrize("pool", [SlotPool(tick), Turns()])
+def test_one_that_somebody_else_took_out_trains_no_more(pool: SlotPool | Turns) -> None:
+    gone: Any = Alone("gone", 3)
+    pool.join(gone)
+    pool.leave(gone)
+    with pytest.raises(Left):
+        pool.step(gone)
+
+
+def test_one_that_waits_for_the_others_is_freed_when_it_is_taken_out() -> None:
+    pool = SlotPool(tick)
+    waiting: Any
+    absent: Any
+    waiting, absent = Fake("waiting", 1), Fake("absent", 1)
+    pool.join(waiting)
+    pool.join(absent)
+    freed = threading.Event()
+
+    def train() -> None:
+        with pytest.raises(Left):
+            pool.step(waiting)
+        freed.set()
+
+    thread = threading.Thread(target=train, daemon=True)
+    thread.start()
+    while not pool._waiting:
+        threading.Event().wait(0.001)
+    pool.leave(waiting)
+    assert freed.wait(timeout=60)
+    assert pool.step(absent).metrics == {"together": 1.0}
