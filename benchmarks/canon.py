@@ -97,7 +97,15 @@ class Bench:
     def photo_config(self, seed: int, **values: object) -> TrainConfig:
         """Exercise 5: the pretrained MobileNetV2, head only, Adam 1e-3, batch 64, 224 px, 5 epochs."""
         weights = str((self.root or Path()) / "weights" / "mobilenet_v2-imagenet-from-int8.pth")
-        known = {"model": "mobilenet_v2", "weights": weights, "optimizer": "adam", "lr": 1e-3, "batch_size": 64, "dropout": 0.2}
+        known = {
+            "model": "mobilenet_v2",
+            "weights": weights,
+            "optimizer": "adam",
+            "lr": 1e-3,
+            "batch_size": 64,
+            "dropout": 0.2,
+            "eval_batch_size": 64,
+        }
         more = {"epochs": 1, "image_size": 64} if self.quick else {"epochs": 5}
         return TrainConfig.from_dict(
             {**known, **more, "finetune_depth": "head", "schedule": "constant", "seed": seed, **values}
