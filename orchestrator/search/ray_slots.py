@@ -67,7 +67,8 @@ class SlotProxy(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
 
         Tune may make two proxies of one trial and throw one away before its first step: only the other one may begin it.
         """
-        self._job, self._engine = json.loads(config["job"]), None
+        self._job: dict[str, Any] = json.loads(config["job"])
+        self._engine: Any = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Stand for another trial from now on."""

@@ -93,9 +93,12 @@ def test_trials_of_an_engine_leave_what_trials_alone_leave(root: Path, engine: S
     PredictionBank(alone).put_targets("val", splits.val.targets, splits.val.ids, splits.fingerprint)
     for each in specs:
         heard: list[Outcome] = []
-        expected = run_trial(
-            each, data=DATA, root=str(alone.root), metric="accuracy", report=lambda o, h=heard: h.append(o) is None
-        )  # type: ignore[misc]
+
+        def report(outcome: Outcome, heard: list[Outcome] = heard) -> bool:
+            heard.append(outcome)
+            return True
+
+        expected = run_trial(each, data=DATA, root=str(alone.root), metric="accuracy", report=report)
         assert [told["epoch"] for told in found[each.trial_id]] == [1, 2, 3]
         for told, outcome in zip(found[each.trial_id], heard, strict=True):
             assert told["metrics"]["val/log_loss"] == pytest.approx(outcome.metrics["val/log_loss"], abs=1e-8)
@@ -217,22 +220,32 @@ def test_what_engines_say_becomes_one_sentence() -> None:
     assert "1.50x" in sentence
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_dies_oddly_leaves_nobody_waiting(engine: SlotEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ImportError("a module half loaded")
 
+    seen: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(str(args.exc_value)))
     monkeypatch.setattr("orchestrator.search.trial.run_trial", broken)
     engine.start(spec_to(spec(0)))
     assert drive(engine, "t0000") == []
+    for thread in threading.enumerate():
+        if thread.name == "t0000":
+            thread.join(timeout=60)
+    assert seen == ["a module half loaded"]
 
 
 def test_a_proxy_begins_its_trial_with_its_first_step_only(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("ray.get_actor", lambda name: asked.append(name) or 1 / 0)
+
+    def get_actor(name: str) -> None:
+        asked.append(name)
+        raise ValueError(f"no actor {name}")
+
+    monkeypatch.setattr("ray.get_actor", get_actor)
     proxy = object.__new__(SlotProxy)
     proxy.setup({"job": json.dumps({"engine": "slots-1", "spec": spec_to(spec(0))})})
     assert asked == []  # Tune may throw this proxy away yet
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ValueError, match="no actor"):
         proxy.step()
     assert asked == ["slots-1"]
