@@ -69,9 +69,11 @@ class SlotEngine:
         import torch
 
         from orchestrator.search.trial import splits_of
+        from trainables.allocator import keep_freed_memory
         from trainables.data import DataConfig
         from trainables.slots import slot_model  # noqa: F401  # not first in the trials' threads, all at once
 
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self._data, self._root, self._metric = DataConfig(**job["data"]), str(job["root"]), str(job["metric"])
         splits_of(self._data)

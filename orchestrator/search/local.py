@@ -6,6 +6,7 @@ from orchestrator.search.conductor import Conductor
 from orchestrator.search.interrupt import Ending, raise_now, signals
 from orchestrator.search.schedulers import Verdict
 from orchestrator.search.trial import run_trial
+from trainables.allocator import keep_freed_memory
 from trainables.contract import Outcome
 from trainables.data import DataConfig
 
@@ -16,6 +17,7 @@ class _Over(BaseException):
 
 def run_local(conductor: Conductor, *, data: DataConfig, root: str, metric: str, ending: Ending) -> None:
     """Run the conductor's trials until there are none, or `ending` says so; raises Signalled at once on a signal."""
+    keep_freed_memory()
     with signals(raise_now):
         while not ending.reason():
             spec = conductor.next_spec()

@@ -172,8 +172,10 @@ def _fit(course: _Course, job: dict[str, Any], storage: Path) -> None:
 def train_on_ray(config: dict[str, Any]) -> None:
     """Run one trial in a worker; Tune ends it by ending the thread inside `report`, so it never hears "stop"."""
     from orchestrator.search.trial import run_trial
+    from trainables.allocator import keep_freed_memory
     from trainables.contract import Outcome
 
+    keep_freed_memory()
     job = json.loads(config["job"])
 
     def report(outcome: Outcome) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import resource
 import sys
 import time
@@ -159,7 +160,9 @@ class _Trial:
         from trainables.checkpoint import save_weights
 
         self._bank.put(self._record.trial_id, "val", self._model.predict("val"))
-        save_weights(self._workspace.weights(self._record.trial_id), self._model.weights())
+        pipeline = getattr(self._model, "pipeline", None)
+        metadata = {"pipeline": json.dumps(pipeline.to_dict())} if pipeline is not None else None
+        save_weights(self._workspace.weights(self._record.trial_id), self._model.weights(), metadata=metadata)
 
     def _note(self, status: str, stop_reason: str = "", error: str = "") -> MemberRecord:
         """Write the record as things stand."""

@@ -18,6 +18,7 @@ from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import Workspace
 from trainables.contract import Outcome
 from trainables.data import DataConfig
+from trainables.models.weights import read_pipeline
 
 DATA = DataConfig(limit=200)
 CONFIG = {
@@ -111,6 +112,13 @@ def test_kept_weights_give_the_banked_probabilities_again_and_the_test_splits(wh
     plain = bank.get("a", "test")
     predict_split(workspace, DATA, ["a"], "test", tta="flip", again=True)
     assert np.abs(bank.get("a", "test") - plain).max() > 1e-3
+
+
+def test_kept_weights_carry_their_input_pipeline(whole: tuple[Path, MemberRecord]) -> None:
+    pipeline = read_pipeline(Workspace(whole[0]).weights("a"))
+    assert pipeline is not None
+    assert pipeline["image_size"] == 8
+    assert tuple(pipeline["mean"]) == splits_of(DATA).mean
 
 
 def test_dropped_weights_are_named(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
