@@ -10,7 +10,7 @@ from trainables.augment.draws import Draws
 from trainables.augment.filters import draw_blur, draw_erase, draw_noise
 from trainables.augment.own import apply_own
 from trainables.augment.policies import POLICIES
-from trainables.augment.sets import parse_set
+from trainables.augment.sets import AugmentationSet, parse_set
 from trainables.augment.shift import draw_shift_and_flip
 from trainables.augment.warp import WARP_OPS, draw_warp
 
@@ -34,12 +34,18 @@ def augment_batch(
 
     `name` is a key of AUGMENTATIONS, several joined by "+", or "module:callable". `magnitude` scales every strength; 1 is the
     usual one, 0 changes nothing. `sample_index` [B] are rows of the training split: with the seed and the epoch they alone
-    decide what happens to a sample.
+    decide what happens to a sample; a surrounding autocast changes nothing.
     """
     chosen = parse_set(name)
     if magnitude == 0.0:
         return to_float(images, dtype=dtype)
     draws = Draws(seed, epoch, sample_index.to(images.device))
+    with torch.autocast(images.device.type, enabled=False):
+        return _apply(images, chosen, draws, magnitude=magnitude, dtype=dtype)
+
+
+def _apply(images: Tensor, chosen: AugmentationSet, draws: Draws, *, magnitude: float, dtype: torch.dtype) -> Tensor:
+    """Apply every operation of a set, each on the draws of its own."""
     for own in chosen.own:
         images = apply_own(images, own, draws)
     if chosen.ops & {"crop", "hflip"}:

@@ -33,6 +33,14 @@ def test_draws_do_not_depend_on_batch_order_or_size(name: str, images: Tensor) -
     assert whole.max() <= 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_surrounding_autocast_changes_nothing(name: str, images: Tensor) -> None:
+    rows = torch.arange(len(images))
+    plain = augment_batch(images, name=name, seed=1, epoch=0, sample_index=rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(augment_batch(images, name=name, seed=1, epoch=0, sample_index=rows), plain)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "none"])
 def test_seed_and_epoch_change_the_draws_and_magnitude_zero_is_off(name: str, images: Tensor) -> None:
     many = images.repeat(6, 1, 1, 1)
