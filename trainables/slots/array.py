@@ -33,8 +33,6 @@ class SlotArray:
         self.models = list(models)
         first = self.models[0]
         self.packed = pack([model.model for model in self.models])
-        if first.config.channels_last:
-            self.packed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         rules = [rules_of(m.model, m.optimizer, m.config) for m in self.models]
         self.optimizer = SlotOptimizer(self.packed, rules, family=first.config.optimizer)
         for slot, model in enumerate(self.models):

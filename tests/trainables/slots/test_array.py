@@ -79,6 +79,14 @@ def test_slots_equal_solo_runs(splits: Splits, name: str, optimizer: str) -> Non
                 assert found.metrics[key] == pytest.approx(wanted[key], abs=1e-9), key
 
 
+def test_slots_equal_solo_runs_in_channels_last(splits: Splits) -> None:
+    configs = [BASE.replace(channels_last=True, **changes) for changes in DIFFERENT]
+    models = [ImageModel(config, splits) for config in configs]
+    SlotArray(models).epoch()
+    for model, config in zip(models, configs, strict=True):
+        assert largest(state_of(model), state_of(alone(config, splits, 1)[0])) < 1e-10
+
+
 def test_a_model_that_leaves_goes_on_alone_and_one_that_joins_is_at_its_own_epoch(splits: Splits) -> None:
     configs = [BASE.replace(**changes) for changes in DIFFERENT]
     models = [ImageModel(config, splits) for config in configs]
