@@ -313,7 +313,10 @@ class Conductor:
         apply(self._logs, self._ledger.append("ended", trial_id, status=record.status, reason=reason))
         self._leave(trial_id, log)
         self._tracker.trial_ended(record, self._draw(record, log))
-        tidy(self._workspace, self._policy.metric, keep=self._policy.keep_weights, cap_gb=self._policy.disk_cap_gb)
+        tidy(
+            self._workspace, self._policy.metric, keep=self._policy.keep_weights, cap_gb=self._policy.disk_cap_gb,
+            unfinished=[unfinished for unfinished, other in self._logs.items() if not other.status],
+        )  # fmt: skip
         self._show(sentence(record, self._policy.metric))
 
     def _leave(self, trial_id: str, log: TrialLog) -> None:

@@ -14,27 +14,23 @@ ENDED = ("finished", "stopped", "failed")
 GB = 10**9
 
 
-def tidy(workspace: Workspace, metric: str, *, keep: int, cap_gb: float) -> list[str]:
+def tidy(workspace: Workspace, metric: str, *, keep: int, cap_gb: float, unfinished: Collection[str] = ()) -> list[str]:
     """Drop checkpoints of ended members and weights nobody needs; returns the ids whose weights went.
 
-    Of search trials, the `keep` best keep their weights; baselines, refits and members of the chosen ensemble always do,
-    as far as `cap_gb` (all weights and checkpoints) lets them: beyond it the lowest ranked go first, the best never.
+    `unfinished` go on, whatever their records say (one that failed may wait for its next attempt). Of search trials, the
+    `keep` best keep their weights; baselines, refits and members of the chosen ensemble always do, as far as `cap_gb` (all
+    weights and checkpoints) lets them: beyond it the lowest ranked go first, the best never.
     Probabilities and records are never touched.
     """
-    records = workspace.load_records()
+    records = [r for r in workspace.load_records() if r.status in ENDED and r.trial_id not in set(unfinished)]
     for record in records:
-        if record.status in ENDED:
-            shutil.rmtree(workspace.checkpoints(record.trial_id), ignore_errors=True)
-    order = [record.trial_id for record in ranked(_ended(records), metric)]
+        shutil.rmtree(workspace.checkpoints(record.trial_id), ignore_errors=True)
+    order = [record.trial_id for record in ranked(records, metric)]
     chosen = _chosen(workspace) | {record.trial_id for record in records if record.kind != "trial"}
     trials = [trial_id for trial_id in order if trial_id not in chosen]
-    unusable = [record.trial_id for record in _ended(records) if record.trial_id not in order]
+    unusable = [record.trial_id for record in records if record.trial_id not in order]
     gone = _drop(workspace, [*trials[keep:], *unusable])
     return gone + _fit(workspace, order, chosen, int(cap_gb * GB))
-
-
-def _ended(records: Iterable[MemberRecord]) -> list[MemberRecord]:
-    return [record for record in records if record.status in ENDED]
 
 
 def _fit(workspace: Workspace, order: list[str], chosen: Collection[str], cap: int) -> list[str]:

@@ -45,6 +45,12 @@ def test_the_best_keep_their_weights_and_ended_ones_lose_their_checkpoints(works
     assert tidy(workspace, "accuracy", keep=2, cap_gb=1) == []
 
 
+def test_one_that_failed_and_waits_for_its_next_attempt_keeps_everything(workspace: Workspace) -> None:
+    gone = tidy(workspace, "accuracy", keep=2, cap_gb=1, unfinished=["broken", "a"])
+    assert set(gone) == {"c"} and {"broken", "a"} <= kept(workspace)
+    assert {path.parent.name for path in workspace.members.glob("*/checkpoints")} == {"running", "broken", "a"}
+
+
 def test_lower_is_better_where_it_is(workspace: Workspace) -> None:
     for trial_id in "abcd":
         record = workspace.load_record(trial_id)
