@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from trainables.config import TrainConfig
@@ -52,12 +50,3 @@ def set_lr(optimizer: Optimizer, config: TrainConfig, multiplier: float) -> None
     """Set the rate of every group to `lr * its scale * multiplier`."""
     for group in optimizer.param_groups:
         group["lr"] = config.lr * group["lr_scale"] * multiplier
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], clip_norm: float) -> Tensor:
-    """Scale the gradients to a total norm of at most `clip_norm` (0: leave them) and return the norm before, on the device."""
-    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in with_gradient if p.grad is not None])
-    if clip_norm > 0:
-        torch.nn.utils.clip_grads_with_norm_(with_gradient, clip_norm, norm)
-    return norm

@@ -1,10 +1,8 @@
-"""The device a run uses and its numerics: choice, precision, threads, seeded scopes and peak memory."""
+"""The device a run uses and its numerics: choice, precision and seeded scopes."""
 
 from __future__ import annotations
 
 import contextlib
-import resource
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -80,23 +78,3 @@ def to_cpu(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(to_cpu(inner) for inner in value)
     return value
-
-
-def limit_threads(threads: int) -> int:
-    """Let torch use this many CPU threads in this process (0: leave it); returns how many it uses."""
-    if threads > 0:
-        torch.set_num_threads(threads)
-    return torch.get_num_threads()
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Return the largest memory this process has used so far: the device's allocations on CUDA, resident memory elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def device_name(device: torch.device) -> str:
-    """Return a short name for records: "cpu", or the CUDA card's own name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.records import MemberRecord, ranked
+from orchestrator.store.records import ranked
 from orchestrator.store.workspace import Workspace, read_json
 
 ENDED = ("finished", "stopped", "failed")

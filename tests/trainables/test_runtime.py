@@ -13,10 +13,7 @@ from trainables.config import TrainConfig
 from trainables.runtime import (
     autocast,
     choose_device,
-    device_name,
-    limit_threads,
     make_scaler,
-    peak_memory_mb,
     place,
     seeded,
     to_cpu,
@@ -96,14 +93,3 @@ def test_copies_share_no_memory() -> None:
     assert torch.equal(copied["b"][0], torch.zeros(2))
     assert torch.equal(copied["c"]["d"], torch.zeros(2))
     assert copied["b"][1] == "x"
-
-
-def test_facts_of_the_process() -> None:
-    threads = torch.get_num_threads()
-    try:
-        assert limit_threads(0) == threads
-        assert limit_threads(1) == 1
-    finally:
-        torch.set_num_threads(threads)
-    assert 10 < peak_memory_mb(CPU) < 1e6
-    assert device_name(CPU) == "cpu"

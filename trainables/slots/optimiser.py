@@ -127,18 +127,9 @@ class SlotOptimizer:
         scale = _spread((1 - beta2**self.steps).sqrt(), parameter)
         parameter.sub_(size * mean / (square.sqrt() / scale + EPS))
 
-    def read(self, slot: int) -> dict[int, dict[str, Tensor]]:
-        """Return a slot's state as the solo optimiser's `state_dict()["state"]`."""
-        steps = self.steps[slot].to("cpu", torch.float32)
-        found: dict[int, dict[str, Tensor]] = {}
-        for name, buffers in self.state.items():
-            entry = {key: buffer[slot].detach().clone() for key, buffer in buffers.items()}
-            found[self.tables[slot][name].index] = entry | ({} if self.family == "sgd" else {"step": steps.clone()})
-        return found if float(steps) else {}
-
     @torch.no_grad()
     def write(self, slot: int, state: Mapping[int, Mapping[str, Any]], *, steps: int) -> None:
-        """Restore a slot from what `read` (or a solo optimiser) returned after so many steps."""
+        """Restore a slot from the state of a solo optimiser after so many steps."""
         self.steps[slot] = steps
         for name, buffers in self.state.items():
             stored = state.get(self.tables[slot][name].index, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,16 +50,6 @@ def _packed_leaf(twins: Sequence[nn.Module], name: str) -> nn.Module | None:
 def read_slot(packed: nn.Module, slot: int) -> dict[str, Tensor]:
     """Return one slot's state, under the solo model's names, as copies."""
     return {name: tensor[slot].detach().clone() for name, tensor in packed.state_dict().items()}
-
-
-@torch.no_grad()
-def write_slot(packed: nn.Module, slot: int, state: Mapping[str, Tensor]) -> None:
-    """Write a solo model's state into one slot; raises ValueError when the names differ."""
-    own = packed.state_dict(keep_vars=True)
-    if own.keys() != state.keys():
-        raise ValueError(f"slot {slot}: state names differ by {sorted(own.keys() ^ state.keys())[:5]}")
-    for name, tensor in own.items():
-        tensor.data[slot].copy_(state[name])
 
 
 def spread_images(images: Tensor) -> Tensor:

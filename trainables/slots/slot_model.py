@@ -50,11 +50,6 @@ def pools() -> list[dict[str, Any]]:
         ]
 
 
-def occupancy() -> dict[str, float]:
-    """Return how many ticks the process's pools ran, how many slot epochs in all, and the seconds that they took."""
-    return {name: sum(pool[name] for pool in pools()) for name in ("ticks", "slot_epochs", "seconds")}
-
-
 class SlotModel:
     """One trial of a pool (see `trainables.contract.Trainable`); it joins with its first step and leaves on `close`."""
 

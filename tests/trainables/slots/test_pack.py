@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from trainables.models import build_model
 from trainables.optim import build_optimizer
 from trainables.slots.layers import NotPackable
 from trainables.slots.optimiser import SlotOptimizer, rules_of
-from trainables.slots.pack import gather_outputs, pack, read_slot, spread_images, write_slot
+from trainables.slots.pack import gather_outputs, pack, read_slot, spread_images
 from trainables.slots.probe import probe
 
 SHAPE = (3, 8, 8)
@@ -136,6 +136,19 @@ def test_a_nan_in_one_slot_touches_no_other() -> None:
     assert not all(torch.isfinite(t).all() for t in read_slot(spoilt.packed, 1).values())
 
 
+@torch.no_grad()
+def write_slot(packed: nn.Module, slot: int, state: Mapping[str, Tensor]) -> None:
+    for name, tensor in packed.state_dict(keep_vars=True).items():
+        tensor.data[slot].copy_(state[name])
+
+
+def read_optimizer(optimizer: SlotOptimizer, slot: int) -> dict[int, dict[str, Tensor]]:
+    return {
+        optimizer.tables[slot][name].index: {key: value.clone() for key, value in optimizer.views(name, slot).items()}
+        for name in optimizer.state
+    }
+
+
 def test_optimiser_state_goes_to_a_solo_run_and_back() -> None:
     config = TrainConfig(model="cnn_b", width=4, optimizer="adamw", lr=0.01)
     pool = Packed([config, config.replace(seed=1)])
@@ -144,8 +157,8 @@ def test_optimiser_state_goes_to_a_solo_run_and_back() -> None:
     model = solo_model(config)
     model.load_state_dict(read_slot(pool.packed, 0))
     optimizer = build_optimizer(model, config)
-    stored: dict[str, Any] = optimizer.state_dict()
-    optimizer.load_state_dict({**stored, "state": pool.optimizer.read(0)})
+    stored = optimizer.state_dict()
+    optimizer.load_state_dict({**stored, "state": read_optimizer(pool.optimizer, 0)})
     other = Packed([config.replace(seed=1), config])
     write_slot(other.packed, 1, model.state_dict())
     other.optimizer.write(1, optimizer.state_dict()["state"], steps=3)

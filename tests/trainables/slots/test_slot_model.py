@@ -51,7 +51,7 @@ def test_trials_in_threads_equal_solo_runs(splits: Splits, gain: float, monkeypa
         while not alone.step().done:
             pass
         np.testing.assert_allclose(found[config.seed], alone.predict("val"), atol=1e-6)
-    assert slot_model.occupancy()["slot_epochs"] == 1 + 2 + 3 + 4
+    assert sum(pool["slot_epochs"] for pool in slot_model.pools()) == 1 + 2 + 3 + 4
 
 
 def test_what_would_couple_slots_trains_alone_and_says_why(splits: Splits) -> None:
