@@ -9,6 +9,7 @@ from orchestrator.stages.baseline import run_baseline
 from orchestrator.stages.diagnose import run_diagnosis
 from orchestrator.stages.ensemble import run_ensemble
 from orchestrator.stages.export import run_export
+from orchestrator.stages.predict import run_predict
 from orchestrator.stages.report import run_report
 from orchestrator.stages.search import run_search_stage
 
@@ -18,6 +19,7 @@ STAGES: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("search", run_search_stage),  # many trials, each with its predictions kept
     ("ensemble", run_ensemble),  # which of them together, judged once on the test split
     ("export", run_export),  # one portable folder, and MLflow's registry
+    ("predict", run_predict),  # a few images with that folder alone, as its user would
     ("report", run_report),  # what made each improvement, on one page
 )
 

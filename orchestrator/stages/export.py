@@ -87,5 +87,10 @@ def _register(context: Context, bundle: Path, scores: dict[str, Any]) -> None:
     if uri == "none":
         return
     context.tracker.close()
-    version = register(bundle, context.experiment, uri=uri, scores=scores)
+    try:
+        version = register(bundle, context.experiment, uri=uri, scores=scores)
+    except Exception as error:  # whatever the registry's server or its client says: the bundle is written and whole
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        context.say(f"not registered: {reason}; the bundle is complete, `orchestrate export` tries again")
+        return
     context.say(f"registered: {version}")

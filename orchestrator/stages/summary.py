@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +43,28 @@ def print_summary(workspace: Workspace, source: Path | None) -> None:
     """Print the table and the next commands on standard output."""
     print_table(workspace)
     run = source if source is not None else workspace.root
-    print(
-        f"\nnext:\n  orchestrate ui {run}                        browse every score in MLflow\n"
-        f"  orchestrate predict {workspace.bundle} IMAGE...   classify an image\n"
-        "  orchestrate init folder:PATH                     an experiment file for your own images"
-    )
+    images = shown_path(workspace.samples) if workspace.samples.is_dir() else "IMAGE..."
+    verbs = {
+        f"ui {shown_path(run)}": "browse every score in MLflow",
+        f"predict {shown_path(workspace.bundle)} {images}": "classify images",
+        "init folder:PATH": "an experiment file for your own images",
+    }
+    width = max(map(len, verbs))
+    print("\nnext:", *(f"  {command()} {verb:<{width}}   {what}" for verb, what in verbs.items()), sep="\n")
+
+
+def command() -> str:
+    """Return how this command is called from here: its name where the shell finds it, else its path."""
+    own = Path(sys.argv[0])
+    if own.name == "__main__.py":
+        return f"{shown_path(Path(sys.executable))} -m orchestrator"
+    return own.name if shutil.which(own.name) == str(own.absolute()) else shown_path(own)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as one would type it: relative where it lies below the working directory, quoted where it must be."""
+    absolute = path.absolute()
+    return shlex.quote(str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute))
 
 
 def print_table(workspace: Workspace) -> None:

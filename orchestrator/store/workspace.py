@@ -82,6 +82,11 @@ class Workspace:
         return self.root / "bundle"
 
     @property
+    def samples(self) -> Path:
+        """A few test images as files, and what the exported ensemble says of them."""
+        return self.root / "samples"
+
+    @property
     def figures(self) -> Path:
         """Folder of figures."""
         return self.root / "figures"
