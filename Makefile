@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The first interpreter that fits; say `make PYTHON=/path/to/python3.12 demo` to choose.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
-	"$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$p"; break; }; done)
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 .PHONY: help install demo test test-slow lint types check lock clean
 
@@ -16,8 +16,8 @@ help:            ## list the verbs
 install: $(STAMP)  ## create .venv from requirements.lock
 
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 with venv found; install one or say make PYTHON=... install" >&2; exit 2; }
-	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 with venv and ensurepip found; install one (Debian, Ubuntu: python3-venv) or say make PYTHON=... install" >&2; exit 2; }
+	test -x $(BIN)/uv || $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)  # also where an earlier try was cut short
 	test -x $(BIN)/uv || { awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > $(VENV)/uv.lock \
 	    && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock; }
 	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
