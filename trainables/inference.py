@@ -15,7 +15,7 @@ from trainables.checkpoint import load_weights
 from trainables.config import TrainConfig
 from trainables.models import build_model
 from trainables.runtime import parameter_dtype
-from trainables.tta import averaged
+from trainables.tta import View, averaged
 
 if TYPE_CHECKING:
     from trainables.data.dataset import Splits
@@ -83,6 +83,18 @@ class InferenceModel(nn.Module):
         if self.task == "regression":
             return outputs * self.scale + self.shift
         return torch.softmax(outputs, dim=-1)
+
+
+class OneView(nn.Module):
+    """An inference model that sees its images through one view, whatever its own test-time augmentation."""
+
+    def __init__(self, model: InferenceModel, view: View) -> None:
+        super().__init__()
+        self.model, self.view = model, view
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the model's probabilities or values of the view of uint8 images [N, H, W, C]."""
+        return self.model.predict(self.view(to_float(images, dtype=self.model.dtype)))
 
 
 def check_task(config: TrainConfig, splits: Splits) -> None:

@@ -1,23 +1,35 @@
-"""Probabilities of chosen members on a split they were not scored on: from their kept weights, into the bank."""
+"""Probabilities of members from their kept weights, seen as each was trained to be seen, and into the prediction bank."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.errors import UserError
 from orchestrator.search.trial import splits_of
 from orchestrator.store.predictions import PredictionBank
+from orchestrator.store.records import MemberRecord
 from orchestrator.store.workspace import Workspace
 from trainables.config import TrainConfig
 from trainables.data import DataConfig
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from trainables.inference import InferenceModel
+
 BATCH = 256
+Heard = Callable[[int], None]
+"""Hears how many more images have been predicted."""
 
 
 def predict_split(
-    workspace: Workspace, data: DataConfig, trial_ids: Sequence[str], split: str, *, tta: str = "none", again: bool = False
+    workspace: Workspace, data: DataConfig, trial_ids: Sequence[str], split: str, *, heard: Heard = lambda _: None
 ) -> None:
-    """Fill the bank with the members' probabilities of `split`, seen through `tta`; those already there stay unless `again`.
+    """Fill the bank with the members' probabilities of `split`, each through its own config's `tta`; those there stay.
 
     Raises UserError for a member whose weights were dropped.
     """
@@ -26,30 +38,43 @@ def predict_split(
     part = splits.part(split)
     bank.put_targets(split, part.targets, part.ids, splits.fingerprint)
     for trial_id in trial_ids:
-        if again or not bank.has(trial_id, split):
-            _predict(workspace, bank, data, trial_id, split, tta)
+        if bank.has(trial_id, split):
+            heard(len(part))
+            continue
+        module = load_record(workspace, data, workspace.load_record(trial_id))
+        bank.put(trial_id, split, predict_module(module, part.images, heard=heard))
 
 
-def _predict(workspace: Workspace, bank: PredictionBank, data: DataConfig, trial_id: str, split: str, tta: str) -> None:
+def load_record(workspace: Workspace, data: DataConfig, record: MemberRecord) -> InferenceModel:
+    """Return a member from uint8 images [N, H, W, C] to probabilities [N, C] through its own `tta`; raises UserError."""
+    from trainables.inference import load_inference
+    from trainables.models import input_pipeline
+
+    weights, splits = workspace.weights(record.trial_id), splits_of(data)
+    if not weights.exists():
+        raise UserError(
+            f"{record.trial_id}: its weights were dropped; raise search.keep_weights or search.disk_cap_gb and search anew"
+        )
+    config = TrainConfig.from_dict(record.config)
+    pipeline = input_pipeline(config, splits)
+    return load_inference(config, weights, outputs=splits.outputs, channels=splits.image_shape[2], pipeline=pipeline)
+
+
+def predict_module(module: nn.Module, images: NDArray[np.uint8], *, heard: Heard = lambda _: None) -> NDArray[np.float32]:
+    """Return what a module from uint8 images [N, H, W, C] to probabilities [N, C] says, on the best device there is."""
     import torch
 
     from trainables.feed import ImageFeed
-    from trainables.inference import load_inference
     from trainables.loop import evaluate
-    from trainables.models import input_pipeline
     from trainables.runtime import choose_device
 
-    record, splits = workspace.load_record(trial_id), splits_of(data)
-    weights = workspace.weights(trial_id)
-    if not weights.exists():
-        raise UserError(
-            f"{trial_id}: its weights were dropped; raise search.keep_weights or search.disk_cap_gb and run the search anew"
-        )
-    config = TrainConfig.from_dict(record.config).replace(tta=tta)
-    channels = splits.image_shape[2]
-    model = load_inference(config, weights, outputs=splits.outputs, channels=channels, pipeline=input_pipeline(config, splits))
-    device = choose_device(config.device, "fp32")
-    feed = ImageFeed(splits.part(split).images, device)
-    rows = torch.arange(len(splits.part(split)))
-    batches = (feed.gather(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH))
-    bank.put(trial_id, split, evaluate(model.to(device), batches))
+    device = choose_device("auto", "fp32")
+    feed = ImageFeed(images, device)
+
+    def batches() -> Iterator[Tensor]:
+        for rows in torch.split(torch.arange(len(images)), BATCH):
+            yield feed.gather(rows)
+            heard(len(rows))
+
+    found: NDArray[np.float32] = evaluate(module.to(device), batches())
+    return found

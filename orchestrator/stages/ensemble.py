@@ -15,6 +15,7 @@ from orchestrator.stages.boosting import Boosted, run_boosting
 from orchestrator.stages.family import CASCADE, Cascaded, cascaded, describe_family, measure, relatives, voting_json
 from orchestrator.stages.fitting import Fitting
 from orchestrator.stages.judgement import Entrants, diversity_facts, judged
+from orchestrator.stages.predictions import Countdown, splits_of
 from orchestrator.stages.refit import run_refits
 from orchestrator.stages.soups import run_soups
 from orchestrator.stages.tta import NAME as WITH_TTA
@@ -66,7 +67,8 @@ def _judge(
     entrants = Entrants(chosen, {**controls, **kin, **bagged})
     needed = sorted({*entrants.member_ids, *(boosted.member_ids if boosted else ())})
     context.say(f"judging {len(needed)} members on the test split")
-    predict_split(context.workspace, context.data, needed, "test")
+    countdown = Countdown(context.say, "test split", len(needed) * len(splits_of(context).test))
+    predict_split(context.workspace, context.data, needed, "test", heard=countdown)
     tta = single_with_tta(fitting, single)
     if tta is not None:
         entrants.add_ready(WITH_TTA, tta.predictions, 1)

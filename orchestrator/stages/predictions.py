@@ -1,21 +1,18 @@
-"""Probabilities of any member on any split, seen as asked, without writing them into the prediction bank."""
+"""What the stages predict with: the splits of a run, and a voice that says how long predicting will take."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from orchestrator.context import Context
-from orchestrator.store.records import MemberRecord
+from orchestrator.context import Context, Say
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from trainables.data.dataset import Splits
 
-BATCH = 256
+EVERY_S = 10.0
+"""Seconds between two lines of a countdown."""
 
 
 def splits_of(context: Context) -> Splits:
@@ -25,27 +22,20 @@ def splits_of(context: Context) -> Splits:
     return loaded(context.data)
 
 
-def predict_module(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what a module from uint8 images [N, H, W, C] to probabilities [N, C] says, on the best device there is."""
-    import torch
+class Countdown:
+    """Says now and then how much of a long prediction is done and how long the rest will take."""
 
-    from trainables.feed import ImageFeed
-    from trainables.loop import evaluate
-    from trainables.runtime import choose_device
+    def __init__(self, say: Say, what: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._what, self._total, self._clock = say, what, total, clock
+        self._done, self._started = 0, clock()
+        self._last = self._started
 
-    device = choose_device("auto", "fp32")
-    feed = ImageFeed(images, device)
-    rows = torch.arange(len(images))
-    batches = (feed.gather(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH))
-    found: NDArray[np.float32] = evaluate(module.to(device), batches)
-    return found
-
-
-def predict_member(context: Context, record: MemberRecord, split: str, *, tta: str) -> NDArray[np.float32]:
-    """Return a member's probabilities of a split through the named views."""
-    from orchestrator.deliver.export import load_member
-
-    seen = record.replace(config={**record.config, "tta": tta})
-    splits = splits_of(context)
-    module = load_member(seen, context.workspace.weights(record.trial_id), splits)
-    return predict_module(module, splits.part(split).images)
+    def __call__(self, count: int) -> None:
+        """Take in that so many more images are predicted."""
+        self._done += count
+        now = self._clock()
+        if now - self._last < EVERY_S or self._done >= self._total:
+            return
+        self._last = now
+        left = (now - self._started) * (self._total - self._done) / self._done
+        self._say(f"{self._what}: {self._done:,} of {self._total:,} images, about {left:.0f} s left")

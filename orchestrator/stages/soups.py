@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.stages.fitting import WHOLE, Fitting
-from orchestrator.stages.predictions import predict_module, splits_of
+from orchestrator.stages.predictions import splits_of
 from orchestrator.store.records import MemberRecord, mode_of
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class _Pot:
         }
 
     def _mix(self, members: tuple[int, ...]) -> tuple[dict[str, Tensor], NDArray[np.float32]]:
+        from orchestrator.search.predict_members import predict_module
         from trainables.config import TrainConfig
         from trainables.soup import mix
 

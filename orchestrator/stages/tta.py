@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.predictions import predict_member
+from orchestrator.stages.predictions import Countdown, splits_of
+from orchestrator.store.records import MemberRecord
 from orchestrator.store.workspace import read_json
 
 if TYPE_CHECKING:
     from orchestrator.ensemble.ensemble import Ensemble
+    from trainables.tta import View
 
 NAME = "best single + TTA"
 VIEWS = ("flip", "crops", "scales")
@@ -35,13 +38,36 @@ def single_with_tta(fitting: Fitting, single: Ensemble) -> Seen | None:
         return None
     record = fitting.context.workspace.load_record(single.member_ids[0])
     options = allowed_views(fitting) if wanted == "auto" else [wanted]
-    val = {views: predict_member(fitting.context, record, "val", tta=views) for views in options}
-    fitted = {views: fitting.given_arrays([probs], single.member_ids, NAME) for views, probs in val.items()}
-    seen = {views: ensemble.combine([val[views]]) for views, ensemble in fitted.items()}
+    val = seen_through(fitting, record, options, "val")
+    fitted = {name: fitting.given_arrays([probs], single.member_ids, NAME) for name, probs in val.items()}
+    seen = {name: ensemble.combine([val[name]]) for name, ensemble in fitted.items()}
     labels = fitting.labels("val")
-    best = min(options, key=lambda views: error_of(fitting.spec.metric, seen[views], labels))
-    test = fitted[best].combine([predict_member(fitting.context, record, "test", tta=best)])
+    best = min(options, key=lambda name: error_of(fitting.spec.metric, seen[name], labels))
+    test = fitted[best].combine([seen_through(fitting, record, [best], "test")[best]])
     return Seen(best, {"val": seen[best], "test": test})
+
+
+def seen_through(fitting: Fitting, record: MemberRecord, options: Sequence[str], split: str) -> dict[str, NDArray[np.float32]]:
+    """Return a member's mean probabilities over the views of each option; a view that options share is predicted once.
+
+    The plain view of a member trained without test-time augmentation is the bank's.
+    """
+    from orchestrator.search.predict_members import load_record, predict_module
+    from trainables.inference import OneView
+    from trainables.tta import VIEWS as NAMED
+    from trainables.tta import identity
+
+    context = fitting.context
+    found: dict[View, NDArray[np.float32]] = {}
+    if record.config["tta"] == "none":
+        found[identity] = fitting.bank.get(record.trial_id, split)
+    missing = [view for view in dict.fromkeys(v for name in options for v in NAMED[name]) if view not in found]
+    images = splits_of(context).part(split).images
+    countdown = Countdown(context.say, f"{NAME} ({split})", len(missing) * len(images))
+    module = load_record(context.workspace, context.data, record)
+    for view in missing:
+        found[view] = predict_module(OneView(module, view), images, heard=countdown)
+    return {name: np.mean([found[view] for view in NAMED[name]], axis=0) for name in options}
 
 
 def allowed_views(fitting: Fitting) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from search_fakes import FakeTrainable
 
+from orchestrator.deliver.export import load_member
+from orchestrator.deliver.graph import live_probabilities
 from orchestrator.errors import UserError
 from orchestrator.search.predict_members import predict_split
 from orchestrator.search.trial import peak_memory_mb, run_trial, splits_of
@@ -104,14 +106,29 @@ def test_kept_weights_give_the_banked_probabilities_again_and_the_test_splits(wh
     workspace = Workspace(whole[0])
     bank = PredictionBank(workspace)
     before = bank.get("a", "val")
-    predict_split(workspace, DATA, ["a"], "val", again=True)
+    workspace.predictions("a", "val").unlink()
+    predict_split(workspace, DATA, ["a"], "val")
     np.testing.assert_allclose(bank.get("a", "val"), before, atol=2e-3)
-    predict_split(workspace, DATA, ["a"], "test")
+    heard: list[int] = []
+    predict_split(workspace, DATA, ["a"], "test", heard=heard.append)
     assert bank.get("a", "test").shape == (len(splits_of(DATA).test), 10)
     assert list(bank.targets("test")) == list(splits_of(DATA).test.targets)
-    plain = bank.get("a", "test")
-    predict_split(workspace, DATA, ["a"], "test", tta="flip", again=True)
-    assert np.abs(bank.get("a", "test") - plain).max() > 1e-3
+    assert sum(heard) == len(splits_of(DATA).test)
+
+
+def test_a_member_is_banked_through_its_own_views_as_validation_was_and_the_bundle_will(tmp_path: Path) -> None:
+    record, _ = train(tmp_path, config={"model": "cnn_a", "width": 4, "epochs": 1, "device": "cpu", "tta": "crops"})
+    workspace, splits = Workspace(tmp_path), splits_of(DATA)
+    bank, banked = PredictionBank(workspace), {}
+    banked["val"] = bank.get("a", "val")
+    predict_split(workspace, DATA, ["a"], "test")
+    banked["test"] = bank.get("a", "test")
+    served = load_member(record, workspace.weights("a"), splits)
+    plain = load_member(record.replace(config={**record.config, "tta": "none"}), workspace.weights("a"), splits)
+    for split in ("val", "test"):
+        images = splits.part(split).images
+        np.testing.assert_allclose(banked[split], live_probabilities(served, images), atol=1e-3)
+        assert np.abs(banked[split] - live_probabilities(plain, images)).max() > 1e-2
 
 
 def test_kept_weights_carry_their_input_pipeline(whole: tuple[Path, MemberRecord]) -> None:

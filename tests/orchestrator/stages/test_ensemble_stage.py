@@ -12,7 +12,6 @@ from sklearn.metrics import accuracy_score, log_loss
 from orchestrator.ensemble.ensemble import Ensemble
 from orchestrator.stages.ensemble import run_ensemble
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.tta import allowed_views
 from orchestrator.store.predictions import PredictionBank
 from trainables.config import TrainConfig
 from trainables.data import load_splits
@@ -88,11 +87,6 @@ def test_a_pool_says_what_diversity_is_worth(bagged_run: Any) -> None:
     assert found["mean_error_of_members"] == pytest.approx(np.mean(found["error_rates"]))
     assert 0 <= found["majority_error_if_independent"] <= 1
     assert "mean_error_correlation" in found
-
-
-def test_views_that_flip_are_not_tried_where_flips_are_forbidden(bagged_run: Any) -> None:
-    assert allowed_views(Fitting.of(bagged_run.context)) == ["crops", "scales"]
-    assert bagged_run.found["tta"] in ("crops", "scales")
 
 
 def test_figures_show_members_side_by_side(bagged_run: Any) -> None:

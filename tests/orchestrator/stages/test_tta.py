@@ -1,0 +1,53 @@
+"""The control with test-time augmentation: views predicted once each give what the whole model gives, and it says how long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.deliver.export import load_member
+from orchestrator.deliver.graph import live_probabilities
+from orchestrator.search import predict_members
+from orchestrator.stages.fitting import Fitting
+from orchestrator.stages.predictions import Countdown, splits_of
+from orchestrator.stages.tta import allowed_views, seen_through
+
+
+def test_views_that_flip_are_not_tried_where_flips_are_forbidden(bagged_run: Any) -> None:
+    assert allowed_views(Fitting.of(bagged_run.context)) == ["crops", "scales"]
+    assert bagged_run.found["tta"] in ("crops", "scales")
+
+
+@pytest.mark.parametrize("own", ["none", "flip"])
+def test_each_option_is_the_model_with_that_augmentation_and_no_view_is_predicted_twice(
+    bagged_run: Any, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    fitting = Fitting.of(bagged_run.context)
+    workspace, splits = fitting.context.workspace, splits_of(fitting.context)
+    record = workspace.load_record("baseline")
+    record = record.replace(config={**record.config, "tta": own})
+    passes: list[int] = []
+    predict = predict_members.predict_module
+
+    def counted(module: Any, images: Any, **options: Any) -> Any:
+        passes.append(len(images))
+        return predict(module, images, **options)
+
+    monkeypatch.setattr(predict_members, "predict_module", counted)
+    found = seen_through(fitting, record, ["crops", "scales"], "val")
+    for name, probs in found.items():
+        seen = record.replace(config={**record.config, "tta": name})
+        whole = live_probabilities(load_member(seen, workspace.weights("baseline"), splits), splits.val.images)
+        np.testing.assert_allclose(probs, whole, atol=1e-3)
+    assert len(passes) == 6 + (own != "none"), "four corners, the centre, the zoom; the plain view is in the bank"
+
+
+def test_a_countdown_says_little_and_says_what_is_left() -> None:
+    said: list[str] = []
+    now = iter([0.0, 1.0, 20.0, 21.0, 40.0])
+    countdown = Countdown(said.append, "test split", 400, clock=lambda: next(now))
+    for _ in range(4):
+        countdown(100)
+    assert said == ["test split: 200 of 400 images, about 20 s left"]
