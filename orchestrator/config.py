@@ -58,6 +58,9 @@ class SearchSection(BaseModel):
     keep_weights: int = Field(12, ge=1, description="weights are kept for this many best trials")
     disk_cap_gb: float = Field(5.0, gt=0, description="cap of weights and checkpoints of the whole run folder")
     forbid: tuple[str, ...] = Field((), description="augmentations that change the label: hflip, vflip, rotate180, ...")
+    light: bool = Field(
+        True, description="fit linear classifiers on the frozen features first, where the baseline has pretrained weights"
+    )
     seed_baseline: bool = Field(True, description="the baseline is the first point asked")
 
 

@@ -9,12 +9,14 @@ from orchestrator.stages.baseline import run_baseline
 from orchestrator.stages.diagnose import run_diagnosis
 from orchestrator.stages.ensemble import run_ensemble
 from orchestrator.stages.export import run_export
+from orchestrator.stages.light import run_light
 from orchestrator.stages.predict import run_predict
 from orchestrator.stages.report import run_report
 from orchestrator.stages.search import run_search_stage
 
 STAGES: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("baseline", run_baseline),  # a plain model: the score to beat
+    ("light", run_light),  # linear classifiers on frozen features, where there are pretrained ones
     ("diagnose", run_diagnosis),  # where it fails, and what that asks of the search
     ("search", run_search_stage),  # many trials, each with its predictions kept
     ("ensemble", run_ensemble),  # which of them together, judged once on the test split

@@ -1,0 +1,43 @@
+"""Light: linear classifiers on the frozen features of pretrained weights, as one member that costs seconds."""
+
+from __future__ import annotations
+
+from orchestrator.config import Experiment
+from orchestrator.context import Context
+from orchestrator.store.records import MemberRecord, TrialSpec
+
+LIGHT_ID = "light"
+
+
+def run_light(context: Context) -> MemberRecord | None:
+    """Fit logistic regressions and linear SVMs, the best of which joins the pool (once; a finished one is kept).
+
+    Returns None where there is nothing to stand on: no pretrained weights, a regression, or `search.light: false`.
+    """
+    from orchestrator.search.run import run_specs
+
+    spec = light_spec(context.experiment)
+    if spec is None:
+        return None
+    (record,) = run_specs(context.experiment, context.workspace, context.tracker, [spec])
+    if not record.usable:  # a network that ends in something else than a linear layer, say; the search can do without
+        context.say(f"light: {record.status} ({(record.error or record.stop_reason).splitlines()[0]}); the search goes on")
+        return record
+    metric, kind = context.experiment.search.metric, "linear SVM" if record.metrics["head/svm"] else "logistic regression"
+    context.say(
+        f"light: {kind}, C = {record.metrics['head/strength']:g}, on frozen features: val {metric} {record.score(metric):.4f} "
+        f"({record.seconds:.0f} s)"
+    )
+    return record
+
+
+def light_spec(experiment: Experiment) -> TrialSpec | None:
+    """Return the baseline's network with its weights, all of it frozen, as a trial of its own kind; or None."""
+    from orchestrator.resolve import baseline_config
+    from trainables.light_classifier import HEADS
+
+    config = baseline_config(experiment)
+    if not experiment.search.light or config["weights"] == "none" or experiment.data.task == "regression":
+        return None
+    frozen = {"finetune_depth": "head", "augmentation": "none", "epochs": len(HEADS)}
+    return TrialSpec(trial_id=LIGHT_ID, config={**config, **frozen}, kind="light", trainable="light")
