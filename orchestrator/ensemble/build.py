@@ -59,7 +59,6 @@ def fit_controls(
     ensemble: Ensemble,
     spec: EnsembleSpec,
     member_ids: Sequence[str],
-    groups: Sequence[str],
     baseline_id: str | None = None,
     seed: int,
 ) -> dict[str, Ensemble]:
@@ -67,11 +66,8 @@ def fit_controls(
 
     Args:
         ensemble: what they are compared with; it gives their size.
-        groups: configuration hash of each member.
         baseline_id: the baseline's id, where it is among the members.
     """
-    if len(groups) != len(member_ids):
-        raise ValueError(f"{len(member_ids)} members came with {len(groups)} groups; give one configuration hash a member")
     checked = check_pool(predictions, labels, metric=spec.metric, ids=member_ids)
     pool = scan(checked.members, checked.labels_N, metric=spec.metric, calibrate=spec.calibrate, seed=seed)
     kept_ids = [member_ids[m] for m in checked.kept]
@@ -79,7 +75,6 @@ def fit_controls(
         pool,
         size=len(ensemble.members),
         spec=spec,
-        groups=[groups[m] for m in checked.kept],
         baseline=kept_ids.index(baseline_id) if baseline_id in kept_ids else None,
         seed=seed,
     )

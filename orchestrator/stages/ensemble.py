@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from orchestrator.errors import RunFailed
 from orchestrator.stages.bagging import bagged_controls, describe_bags
 from orchestrator.stages.boosting import NAME as BOOSTED
 from orchestrator.stages.boosting import Boosted, run_boosting
+from orchestrator.stages.controls import bigger_control, seed_control
 from orchestrator.stages.family import CASCADE, Cascaded, cascaded, describe_family, measure, relatives, voting_json
 from orchestrator.stages.fitting import Fitting
 from orchestrator.stages.judgement import Entrants, diversity_facts, judged
@@ -20,6 +21,7 @@ from orchestrator.stages.refit import run_refits
 from orchestrator.stages.soups import run_soups
 from orchestrator.stages.tta import NAME as WITH_TTA
 from orchestrator.stages.tta import single_with_tta
+from orchestrator.store.records import MemberRecord
 from orchestrator.store.workspace import write_json
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def run_ensemble(context: Context) -> dict[str, Any]:
     soups = run_soups(fitting)
     pool = fitting.candidates()
     chosen = fitting.fit(pool)
-    controls = fitting.controls(pool, chosen)
+    controls = _controls(fitting, pool, chosen)
     found = {
         **_judge(fitting, chosen, controls, stopped=stopped, boosted=boosted),
         "version": 1,
@@ -53,6 +55,13 @@ def run_ensemble(context: Context) -> dict[str, Any]:
     if context.experiment.ensemble.require_gain and not verdict["gain"]:
         raise RunFailed(f"ensemble.require_gain: {verdict['text']}")
     return found
+
+
+def _controls(fitting: Fitting, pool: Sequence[MemberRecord], chosen: Ensemble) -> dict[str, Ensemble]:
+    """Return the controls chosen from the pool, the seeds of the best configuration, and a bigger single network."""
+    found = fitting.controls(pool, chosen)
+    seeds = seed_control(fitting, size=len(chosen.member_ids))
+    return {**found, **seeds, **bigger_control(fitting, pool, found["best single"])}
 
 
 def _judge(

@@ -56,7 +56,7 @@ def run_external(folder: Path, experiment: Experiment, say: Say) -> Workspace:
     try:
         chosen = fit_ensemble(arrays, val.labels, spec=spec, member_ids=ids, seed=experiment.seed)
         controls = fit_controls(
-            arrays, val.labels, ensemble=chosen, spec=spec, member_ids=ids, groups=ids, seed=experiment.seed
+            arrays, val.labels, ensemble=chosen, spec=spec, member_ids=ids, seed=experiment.seed
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from error

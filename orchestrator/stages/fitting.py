@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WHOLE = ("baseline", "trial", "refit")
 """Kinds that train on all rows: those of one configuration differ by their seed alone."""
+CONTROL = "control"
+"""Kind of the seeds that are trained to complete a control of the ensemble's size; never candidates."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,22 @@ class Fitting:
         """Return the targets of a split as the ensembling room takes them."""
         return self.bank.targets(split).astype(np.float64 if self.spec.regression else np.int64)
 
-    def candidates(self) -> list[MemberRecord]:
-        """Return the members an ensemble may choose: usable, with validation predictions and weights at hand."""
+    def trained(self) -> list[MemberRecord]:
+        """Return everyone who can predict: usable, with validation predictions and weights at hand."""
         workspace = self.context.workspace
-        found = [
+        return [
             record
             for record in workspace.load_records()
             if record.usable and self.bank.has(record.trial_id, "val") and workspace.weights(record.trial_id).exists()
         ]
+
+    def candidates(self) -> list[MemberRecord]:
+        """Return the members an ensemble may choose: all but those trained for a control alone."""
+        found = [record for record in self.trained() if record.kind != CONTROL]
         if not found:
-            raise UserError(f"{workspace.root}: no finished trial with weights here; run `orchestrate search` first")
+            raise UserError(
+                f"{self.context.workspace.root}: no finished trial with weights here; run `orchestrate search` first"
+            )
         return found
 
     def parents(self) -> list[MemberRecord]:
@@ -79,7 +87,6 @@ class Fitting:
         ids = [record.trial_id for record in pool]
         return fit_controls(
             self._val(ids), self.labels("val"), ensemble=chosen, spec=self.spec, member_ids=ids,
-            groups=[record.config_hash if record.kind in WHOLE else record.trial_id for record in pool],
             baseline_id=BASELINE_ID, seed=self.seed,
         )  # fmt: skip
 

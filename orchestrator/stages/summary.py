@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from orchestrator.stages.controls import SEEDS
 from orchestrator.store.workspace import Workspace, read_json
 
 SHOWN = (
-    "baseline", "best single", "best single + TTA", "uniform soup", "greedy soup", "bagged", "boosted", "seed ensemble",
-    "uniform top-k", "greedy", "three members", "cascade", "ensemble",
+    "baseline", "best single", "bigger single", "best single + TTA", "uniform soup", "greedy soup", "bagged", "boosted",
+    "seed ensemble", "uniform top-k", "greedy", "three members", "cascade", "ensemble",
 )  # fmt: skip
 
 
@@ -83,10 +84,18 @@ def print_table(workspace: Workspace) -> None:
     for name in (name for name in SHOWN if name in rows):
         row = rows[name]
         shown = f"{method} ensemble" if name == "ensemble" else name
-        table.add_row(shown, str(row["members"]), *(_cell(row, column) for column in columns), _difference(row))
+        table.add_row(
+            shown, _members(row, rows["ensemble"]["members"]), *(_cell(row, column) for column in columns), _difference(row)
+        )
     console = Console(width=110, highlight=False)
     console.print(table)
     console.print(judged["verdict"]["text"])
+
+
+def _members(row: dict[str, Any], size: int) -> str:
+    """Return how many members a row has; of a seed ensemble that should be as large as the ensemble also how many it lacks."""
+    short = row["name"] == SEEDS and row["members"] < size
+    return f"{row['members']} of {size}" if short else str(row["members"])
 
 
 def _cell(row: dict[str, Any], column: str) -> str:

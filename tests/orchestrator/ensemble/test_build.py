@@ -49,7 +49,6 @@ def test_dropped_members_keep_the_callers_numbers_and_names(make_pool):
         ensemble=ensemble,
         spec=EnsembleSpec(),
         member_ids=ids(6),
-        groups=list("abcdef"),
         baseline_id="trial0",
         seed=0,
     )
@@ -80,13 +79,6 @@ def test_hard_labels_alone_are_enough_for_a_hard_vote(make_pool):
     assert accuracy(out, labels[500:]) > max(accuracy(v, labels[500:]) for v in votes[:, 500:])
 
 
-def test_groups_must_be_one_a_member(make_pool):
-    probs, labels = make_pool(2, 40, 3, seed=4)
-    ensemble = fit_ensemble(probs, labels, spec=EnsembleSpec(folds=0), member_ids=ids(2), seed=0)
-    with pytest.raises(ValueError, match="2 members came with 1 groups"):
-        fit_controls(probs, labels, ensemble=ensemble, spec=EnsembleSpec(), member_ids=ids(2), groups=["a"], seed=0)
-
-
 @pytest.mark.parametrize("method", ["convex", "greedy", "topk", "single", "auto"])
 def test_regression_from_end_to_end(method):
     rng = np.random.default_rng(0)
@@ -94,9 +86,7 @@ def test_regression_from_end_to_end(method):
     preds = (targets + rng.uniform(0.6, 1.2, (6, 1)) * rng.normal(size=(6, 600)))[:, :, None]
     spec = EnsembleSpec(method=method, metric="rmse")
     ensemble = fit_ensemble(preds[:, :300], targets[:300], spec=spec, member_ids=ids(6), seed=0)
-    controls = fit_controls(
-        preds[:, :300], targets[:300], ensemble=ensemble, spec=spec, member_ids=ids(6), groups=list("aabbcc"), seed=0
-    )
+    controls = fit_controls(preds[:, :300], targets[:300], ensemble=ensemble, spec=spec, member_ids=ids(6), seed=0)
     table = judge(ensemble, controls, dict(zip(ids(6), preds[:, 300:], strict=True)), targets[300:], seed=0)
     assert table.row("ensemble").accuracy_interval is None
     assert table.verdict.verdict == ("no gain" if method == "single" else "gain")

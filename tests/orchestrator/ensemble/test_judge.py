@@ -15,12 +15,10 @@ from orchestrator.ensemble.metrics import METRICS, wilson_interval
 @pytest.fixture
 def case(make_pool):
     probs, labels = make_pool(9, 1200, 4, seed=0)
-    ids, groups = [f"t{m}" for m in range(9)], list("aabbccdde")
+    ids = [f"t{m}" for m in range(9)]
     spec, val = EnsembleSpec(folds=0, max_members=4), slice(0, 600)
     ensemble = fit_ensemble(probs[:, val], labels[val], spec=spec, member_ids=ids, seed=0)
-    controls = fit_controls(
-        probs[:, val], labels[val], ensemble=ensemble, spec=spec, member_ids=ids, groups=groups, baseline_id="t3", seed=0
-    )
+    controls = fit_controls(probs[:, val], labels[val], ensemble=ensemble, spec=spec, member_ids=ids, baseline_id="t3", seed=0)
     return ensemble, controls, dict(zip(ids, probs[:, 600:], strict=True)), labels[600:]
 
 

@@ -27,7 +27,7 @@ class Pool(NamedTuple):
         asked = EnsembleSpec(**({"metric": "log_loss", "folds": 0} | spec))
         options: dict[str, Any] = {"spec": asked, "member_ids": self.ids, "seed": 0}
         chosen = fit_ensemble(self.val, self.val_labels, **options)
-        controls = fit_controls(self.val, self.val_labels, ensemble=chosen, groups=self.ids, **options)
+        controls = fit_controls(self.val, self.val_labels, ensemble=chosen, **options)
         predictions = dict(zip(self.ids, self.test, strict=True))
         return judge(chosen, controls, predictions, self.test_labels, seed=0)
 
