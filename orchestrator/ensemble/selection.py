@@ -24,11 +24,12 @@ from orchestrator.ensemble.metrics import error_of
 from orchestrator.ensemble.pool import Pool
 from orchestrator.ensemble.spec import EnsembleSpec
 from orchestrator.ensemble.stacking import LinearHead, fit_stacking
+from orchestrator.ensemble.tempered import TemperedLogLoss
 
 LOG_POOL_CANDIDATES = 20
 STACKED = 10
 GREEDY_ARRAYS = 50
-"""Members whose full arrays greedy looks at, when its metric is not log-loss and they do not all fit in memory."""
+"""Members whose full arrays greedy looks at, when it needs them and they do not all fit in memory."""
 ARRAYS_BYTES = 256 << 20
 
 
@@ -65,18 +66,24 @@ def convex(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG
 
 
 def greedy(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:
-    """Forward selection with replacement by `spec.criterion`; bagged when `spec.bags` says so."""
+    """Forward selection with replacement by `spec.criterion`; bagged when `spec.bags` says so.
+
+    Log-loss is that of the pool at its own temperature where one will be fitted; else weights equal AutoGluon's.
+    """
+    tempered = spec.calibrate and spec.criterion == "log_loss" and spec.voting == "soft"
     candidates = pool.best(spec.prefilter)
     arrays: list[NDArray[np.float32]] = []
-    if spec.criterion != "log_loss":
+    if tempered or spec.criterion != "log_loss":
         size = 4 * pool.target_MN.shape[1] * pool.read(candidates[0]).shape[1]
         candidates = candidates[: max(GREEDY_ARRAYS, ARRAYS_BYTES // size)]
         arrays = [pool.read(m) for m in candidates]
 
     def objective_of(kept: NDArray[np.int64]) -> Objective:
+        members = [arrays[m] for m in kept] if arrays else []
+        if tempered:
+            return TemperedLogLoss(members, pool.labels_N, most=spec.max_members)
         if spec.criterion == "log_loss":
             return TrueClassLogLoss(pool.target_MN[candidates][kept])
-        members = [arrays[m] for m in kept]
         if spec.criterion == "accuracy":
             return Accuracy(members, pool.labels_N)
         return AnyError(members, pool.labels_N, lambda probs, labels: error_of(spec.criterion, probs, labels))
