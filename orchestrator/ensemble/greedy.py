@@ -3,8 +3,8 @@
 The weights equal those of AutoGluon's `EnsembleSelection`, tie rule included: scores are rounded to six decimals after
 the first pick, members already chosen win ties, then log-loss (its "second_metric"), then a seeded draw; the ensemble
 is cut at its best size. For log-loss it needs only the true-class matrix [M, N], which makes it hundreds of times
-faster than scoring [N, C] arrays. A diversity weight d adds d times the ambiguity (mean member error minus ensemble
-error) to the objective.
+faster than scoring [N, C] arrays; `tempered` holds the objective of a pool that is calibrated after. A diversity weight
+d adds d times the ambiguity (mean member error minus ensemble error) to the objective.
 """
 
 from __future__ import annotations

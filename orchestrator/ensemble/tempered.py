@@ -1,4 +1,4 @@
-"""Log-loss of a growing pool at its own best temperature: what greedy selection makes small when the pool is calibrated.
+"""Log-loss of a pool at its own best temperature: what selection makes small where the pool is calibrated after.
 
 The mean of calibrated members is under-confident, the more so the more they differ. Scored without the temperature that
 follows, selection stops at few members that are alike; scored with it, it takes those whose mean is right most often.
@@ -12,11 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.ensemble.arrays import Floats, Ints, Labels
-from orchestrator.ensemble.calibration import fit_temperature
-from orchestrator.ensemble.metrics import PROB_FLOOR
+from orchestrator.ensemble.calibration import apply_temperature, fit_temperature
+from orchestrator.ensemble.metrics import PROB_FLOOR, log_loss, true_class
+from orchestrator.ensemble.pool import Pool
+from orchestrator.ensemble.voting import soft
 
 SHORTLIST = 8
 """Candidates a step whose loss is computed: those along which the loss falls steepest (one product finds them)."""
+
+
+def tempered_loss(pool: Pool, weights_M: NDArray[np.float64]) -> float:
+    """Log-loss of the weighted mean of a pool's calibrated members at its best temperature."""
+    used = np.flatnonzero(weights_M)
+    mean_NC = soft((pool.read(int(m)) for m in used), weights_M[used])
+    return log_loss(apply_temperature(mean_NC, fit_temperature(mean_NC, pool.labels_N)), pool.labels_N)
+
+
+def sharpened(pool: Pool, members: Sequence[int], power: float) -> NDArray[np.float32]:
+    """Probability of the true class of each calibrated member raised to a power and normalised, [len(members), N]."""
+    return np.stack([true_class(apply_temperature(pool.read(m), 1.0 / power), pool.labels_N) for m in members])
 
 
 class TemperedLogLoss:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from orchestrator.ensemble.arrays import Members
 from orchestrator.ensemble.calibration import apply_temperature, fit_temperature
 from orchestrator.ensemble.greedy import TrueClassLogLoss, greedy_selection
-from orchestrator.ensemble.metrics import log_loss
+from orchestrator.ensemble.metrics import log_loss, true_class
 from orchestrator.ensemble.pool import scan
-from orchestrator.ensemble.selection import greedy
+from orchestrator.ensemble.selection import convex, greedy
 from orchestrator.ensemble.spec import EnsembleSpec
-from orchestrator.ensemble.tempered import SHORTLIST, TemperedLogLoss
+from orchestrator.ensemble.tempered import SHORTLIST, TemperedLogLoss, sharpened, tempered_loss
 
 
 @pytest.fixture
@@ -85,3 +87,27 @@ def test_certain_and_wrong_members_stay_finite():
     result = greedy_selection(TemperedLogLoss(members, labels, most=3), n_members=3, iterations=5)
     assert np.isfinite(result.trajectory).all()
     assert result.weights_M == pytest.approx([1.0, 0.0, 0.0])
+
+
+def test_convex_weighs_members_sharpened_where_that_makes_the_calibrated_pool_better(pool):
+    spec = EnsembleSpec()
+    found = convex(pool, spec, 0)
+    plain = convex(pool, replace(spec, voting="log"), 0)  # not a mean, so not sharpened
+    members = np.stack([pool.read(m) for m in range(20)])
+    losses = [best_loss(np.tensordot(s.weights_M.astype(np.float32), members, 1), pool.labels_N) for s in (found, plain)]
+    assert losses == pytest.approx([tempered_loss(pool, s.weights_M) for s in (found, plain)], abs=1e-6)
+    assert losses[0] < 0.95 * losses[1]
+    assert found.gap <= 2e-4
+
+
+def test_sharpened_members_are_powers_of_their_probabilities(pool):
+    powers = [pool.read(m).astype(float) ** 2.5 for m in (4, 1)]
+    expected = [true_class(p / p.sum(axis=1, keepdims=True), pool.labels_N) for p in powers]
+    np.testing.assert_allclose(sharpened(pool, [4, 1], 2.5), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_a_pool_that_is_not_calibrated_is_weighed_as_it_is(make_pool):
+    probs, labels = make_pool(8, 300, 4, seed=1)
+    raw = scan(Members.of(probs), labels, metric="accuracy", calibrate=False, seed=0)
+    asked = EnsembleSpec(calibrate=False)
+    assert np.array_equal(convex(raw, asked, 0).weights_M, convex(raw, replace(asked, voting="log"), 0).weights_M)
