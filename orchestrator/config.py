@@ -52,7 +52,7 @@ class SearchSection(BaseModel):
     slots: int = Field(
         8, ge=1, le=256, description="backend slots: trials at once a GPU, or on a node's CPUs where there is none"
     )
-    address: str = Field("local", description="local | auto | ray://host:port | host:port")
+    address: str = Field("local", description="local | auto | host:port")
     max_failures: int = Field(2, ge=0)
     time_budget_s: float = Field(0.0, ge=0, description="0: none")
     keep_weights: int = Field(12, ge=1, description="weights are kept for this many best trials")
@@ -79,7 +79,7 @@ class EnsembleSection(BaseModel):
     """`ensemble:` how members are chosen, combined, calibrated and judged."""
 
     model_config = _SECTION
-    method: Literal["convex", "greedy", "log_pool", "topk", "single", "auto"] = "greedy"
+    method: Literal["convex", "greedy", "log_pool", "topk", "single", "auto"] = "convex"
     voting: Literal["soft", "hard", "log"] = "soft"
     metric: Literal["log_loss", "accuracy", "balanced_accuracy", "macro_f1", "brier", "rmse", "mae", "r2"] = "log_loss"
     max_members: int = Field(8, ge=1)
