@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+DEBUG = "ORCHESTRATE_DEBUG"
+"""Set to anything, an unexpected error is shown with its traceback."""
+
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 failed run, 2 usage or configuration, 130 Ctrl-C, 143 SIGTERM."""
@@ -22,6 +25,11 @@ def main() -> None:
         sys.exit(0)
     except (MemoryError, OSError) as error:
         _end(f"{type(error).__name__}: {error}", 1)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        where = "; ".join(getattr(error, "__notes__", [])) or f"{DEBUG}=1 shows the traceback"
+        _end(f"unexpected error: {type(error).__name__}: {error}; please report it ({where})", 1)
 
 
 def _end(message: str, code: int) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator import __version__
-from orchestrator.errors import RunFailed, UserError
+from orchestrator.cli_options import Address, Json, Overrides, Source, experiment_of, print_json
+from orchestrator.cli_tools import add_tools
+from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from orchestrator.config import Experiment
     from orchestrator.context import Context
 
 app = typer.Typer(
@@ -30,46 +28,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Source = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[FILE|RUN]", help="experiment file, or the folder of a run; none: the digits demo", show_default=False
-    ),
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="replace one value, e.g. -o search.trials=20")
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output")]
-Address = Annotated[
-    str | None, typer.Option("--address", help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: this machine)")
-]
-
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, sort_keys=True, default=str))
-
-
-def _experiment(source: Path | None, overrides: list[str] | None, **changes: str | None) -> Experiment:
-    from orchestrator.context import stored_experiment
-    from orchestrator.experiment_file import load, override
-    from orchestrator.store.workspace import Workspace
-
-    extra = [f"{key.replace('__', '.')}={value}" for key, value in changes.items() if value is not None]
-    wanted = [*(overrides or []), *extra]
-    if source is not None and source.is_dir():
-        return override(stored_experiment(Workspace(source)), wanted)
-    return load(source, wanted)
-
-
 @contextmanager
-def _open(source: Path | None, overrides: list[str] | None, **changes: str | None) -> Iterator[Context]:
+def _open(
+    source: Path | None, overrides: list[str] | None, *, verb: str = "run", address: str | None = None, **once: str | None
+) -> Iterator[Context]:
+    """Open the run of a verb; what is given as a flag (`--address`, `once`) holds for this call alone."""
     from orchestrator.context import open_run
 
-    with open_run(_experiment(source, overrides, **changes), _say) as context:
+    flags = {"search.address": address, **{key.replace("__", "."): value for key, value in once.items()}}
+    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    with open_run(experiment_of(source, overrides), _say, verb=verb, once=given) as context:
         yield context
 
 
@@ -98,23 +71,23 @@ def run(source: Source = None, override: Overrides = None, address: Address = No
     from orchestrator.pipeline import run_all
     from orchestrator.stages.summary import print_summary, summary
 
-    with _open(source, override, search__address=address) as context:
+    with _open(source, override, address=address) as context:
         run_all(context)
         if json_:
-            _print_json(summary(context.workspace))
+            print_json(summary(context.workspace))
         else:
             print_summary(context.workspace, source)
 
 
 @app.command()
-def baseline(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
+def baseline(source: Source = None, override: Overrides = None, address: Address = None, json_: Json = False) -> None:
     """Train the plain model whose score everything later must beat."""
     from orchestrator.stages.baseline import run_baseline
 
-    with _open(source, override) as context:
+    with _open(source, override, verb="baseline", address=address) as context:
         record = run_baseline(context)
         if json_:
-            _print_json(record.to_dict())
+            print_json(record.to_dict())
 
 
 @app.command()
@@ -125,7 +98,7 @@ def diagnose(source: Source = None, override: Overrides = None, json_: Json = Fa
     with _open(source, override) as context:
         found = run_diagnosis(context)
         if json_:
-            _print_json(found)
+            print_json(found)
 
 
 @app.command()
@@ -139,10 +112,10 @@ def search(
     """Run the search: many trials, each tracked in MLflow and kept in the prediction bank."""
     from orchestrator.stages.search import run_search_stage
 
-    with _open(source, override, search__address=address) as context:
+    with _open(source, override, verb="search", address=address) as context:
         records = run_search_stage(context, resume=resume)
         if json_:
-            _print_json([record.to_dict() for record in records])
+            print_json([record.to_dict() for record in records])
 
 
 @app.command()
@@ -155,7 +128,7 @@ def extend(
     """Add trials to a finished search."""
     from orchestrator.stages.search import run_search_stage
 
-    with _open(source, override, search__address=address) as context:
+    with _open(source, override, verb="search", address=address) as context:
         run_search_stage(context, resume=True, extra_trials=trials)
 
 
@@ -165,20 +138,22 @@ def ensemble(
     override: Overrides = None,
     require_gain: Annotated[bool, typer.Option("--require-gain", help="exit 1 unless it beats the best single")] = False,
     external: Annotated[Path | None, typer.Option(help="a folder of predictions made elsewhere, in place of a run")] = None,
+    address: Address = None,
     json_: Json = False,
 ) -> None:
     """Choose, calibrate and judge the ensemble from the search's predictions."""
     from orchestrator.stages.summary import print_ensemble
 
-    gain = {"ensemble__require_gain": "true" if require_gain else None}
+    gain = "true" if require_gain else None
     if external is not None:
         from orchestrator.stages.external import run_external
 
-        print_ensemble(run_external(external, _experiment(source, override, **gain), _say), json_=json_)
+        asked = [*(override or []), *(["ensemble.require_gain=true"] if require_gain else [])]
+        print_ensemble(run_external(external, experiment_of(source, asked), _say), json_=json_)
         return
     from orchestrator.stages.ensemble import run_ensemble
 
-    with _open(source, override, **gain) as context:
+    with _open(source, override, verb="ensemble", address=address, ensemble__require_gain=gain) as context:
         run_ensemble(context)
         print_ensemble(context.workspace, source, json_=json_)
 
@@ -232,7 +207,7 @@ def evaluate(
 
     scores = evaluate_bundle(bundle, folder)
     if json_:
-        _print_json(scores)
+        print_json(scores)
     else:
         print("\n".join(f"{name}: {value}" for name, value in scores.items()))
 
@@ -253,13 +228,13 @@ def serve(
 def ui(
     source: Source = None,
     override: Overrides = None,
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="address to listen on; other machines reach it only if you say so")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's pages for a run: scores, curves, figures, the registered model."""
     from orchestrator.tracking.ui import serve as serve_ui
 
-    serve_ui(_experiment(source, override), host=host, port=port)
+    serve_ui(experiment_of(source, override), host=host, port=port)
 
 
 @app.command()
@@ -287,112 +262,11 @@ def check(
     """Validate an experiment file; print it resolved, the size of its space, and what it will cost."""
     from orchestrator.setup.check import check as check_experiment
 
-    found = check_experiment(_experiment(source, override), measure=measure)
+    found = check_experiment(experiment_of(source, override), measure=measure)
     if json_:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
         print(found)
 
 
-Out = Annotated[Path | None, typer.Option("--out", help="where to save the figure (default: the run folder's figures)")]
-
-
-def _save(figure: Figure, source: Experiment, out: Path | None, name: str) -> Path:
-    from orchestrator.report.canvas import save_figure
-    from orchestrator.store.workspace import Workspace
-
-    return save_figure(figure, out or Workspace(source.run_path).figures / f"{name}.png")
-
-
-@app.command()
-def advise(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
-    """Say how deep to fine-tune a pretrained backbone, from the images a class and their measured similarity."""
-    from orchestrator.setup.advise import advise as advise_on
-
-    found = advise_on(_experiment(source, override))
-    if json_:
-        _print_json(found.to_dict())
-    else:
-        print(found)
-
-
-@app.command()
-def doctor(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
-    """Check your model and data for the known mistakes of modes, normalisation and labels; exit 1 when one is there."""
-    from orchestrator.tools.doctor import examine
-
-    found = examine(_experiment(source, override))
-    if json_:
-        _print_json([{"name": check.name, "ok": check.ok, "message": check.message} for check in found])
-    else:
-        print("\n".join(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.message}" for check in found))
-    failed = [check.name for check in found if not check.ok]
-    if failed:
-        raise RunFailed(f"doctor: {len(failed)} of {len(found)} checks failed: {', '.join(failed)}")
-
-
-@app.command()
-def lr_find(
-    source: Source = None,
-    override: Overrides = None,
-    low: Annotated[float, typer.Option(help="lowest rate")] = 1e-6,
-    high: Annotated[float, typer.Option(help="highest rate")] = 1.0,
-    steps: Annotated[int, typer.Option(min=3, help="batches trained at most")] = 100,
-    out: Out = None,
-    json_: Json = False,
-) -> None:
-    """Run the learning-rate range test on the baseline; print the rate where its loss falls fastest."""
-    from orchestrator.tools.lr_find import find_lr, lr_facts, lr_figure
-
-    experiment = _experiment(source, override)
-    curve = find_lr(experiment, low=low, high=high, steps=steps)
-    figure = _save(lr_figure(curve), experiment, out, "lr_find")
-    if json_:
-        _print_json({**lr_facts(curve), "figure": figure})
-    else:
-        said = f"suggestion: lr {curve.suggestion:.2g}" if curve.suggestion else "no suggestion: the loss never fell"
-        print(f"{said} ({len(curve.rates)} batches)\nfigure: {figure}")
-
-
-benchmark = typer.Typer(name="benchmark", help="Measure this machine on your data.", no_args_is_help=True)
-app.add_typer(benchmark)
-
-
-@benchmark.command()
-def loader(
-    source: Source = None,
-    override: Overrides = None,
-    batches: Annotated[int, typer.Option(min=0, help="stop each epoch after so many batches (0: none)")] = 0,
-    out: Out = None,
-    json_: Json = False,
-) -> None:
-    """Time one epoch of loading with 0, 2, 4 and 8 workers, pinned or not, non-blocking or not."""
-    from orchestrator.tools.loader_benchmark import benchmark_loader, loader_figure
-
-    experiment = _experiment(source, override)
-    found = benchmark_loader(experiment, batches=batches)
-    figure = _save(loader_figure(found), experiment, out, "benchmark_loader")
-    if json_:
-        _print_json({**found.to_dict(), "figure": figure})
-    else:
-        print(f"{found}\nfigure: {figure}")
-
-
-@benchmark.command()
-def stages(
-    source: Source = None,
-    override: Overrides = None,
-    seconds: Annotated[float, typer.Option(min=0.0, help="how long each stage is repeated")] = 1.0,
-    out: Out = None,
-    json_: Json = False,
-) -> None:
-    """Measure images a second of every stage of training; name the bottleneck and what would lift it."""
-    from orchestrator.tools.stage_benchmark import benchmark_stages, stage_figure
-
-    experiment = _experiment(source, override)
-    found = benchmark_stages(experiment, seconds=seconds)
-    figure = _save(stage_figure(found), experiment, out, "benchmark_stages")
-    if json_:
-        _print_json({**found.to_dict(), "figure": figure})
-    else:
-        print(f"{found}\nfigure: {figure}")
+add_tools(app)

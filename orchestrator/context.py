@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shlex
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.config import Experiment
-from orchestrator.errors import UserError
+from orchestrator.errors import Interrupted, RunFailed, UserError
 from orchestrator.store.workspace import Workspace, read_json, write_json
 from orchestrator.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
+    from orchestrator.store.records import MemberRecord, TrialSpec
     from trainables.data.dataset import DataConfig, Splits
 
 Say = Callable[[str], None]
@@ -28,6 +32,8 @@ class Context:
     workspace: Workspace
     tracker: Tracker
     say: Say
+    again: str = ""
+    """The command that goes on where this one is interrupted."""
 
     @property
     def data(self) -> DataConfig:
@@ -37,36 +43,86 @@ class Context:
         return data_config(self.experiment)
 
     def splits(self) -> Splits:
-        """Return the decoded splits (from the node's cache)."""
-        from trainables.data import load_splits
+        """Return the decoded splits, loaded once a process; raises UserError, also for other data than the run holds."""
+        from orchestrator.search.targets import splits_of_run
 
-        return load_splits(self.data)
+        return splits_of_run(self.workspace, self.data, "val")
+
+    def train(self, specs: Sequence[TrialSpec]) -> list[MemberRecord]:
+        """Train a list of specs (those that ended before are not run again) and return their records in its order."""
+        from orchestrator.search.run import run_specs
+
+        return run_specs(self.experiment, self.workspace, self.tracker, specs, again=self.again) if specs else []
 
 
 @contextmanager
-def open_run(experiment: Experiment, say: Say) -> Iterator[Context]:
-    """Lock the run folder, remember the resolved experiment there, open the tracker; close both whatever happens."""
+def open_run(experiment: Experiment, say: Say, *, verb: str = "run", once: Sequence[str] = ()) -> Iterator[Context]:
+    """Lock the run folder, remember the experiment there, open the tracker; close both whatever happens.
+
+    `once` holds overrides (KEY=VALUE) of this opening alone: they are not remembered. What the run folder's models were made
+    with cannot change: raises UserError, and the folder stays as it was.
+    """
+    from orchestrator.experiment_file import override
+    from orchestrator.experiment_file.places import absolute
+    from orchestrator.search.identity import check_identity
     from orchestrator.search.lock import driver_lock
+    from orchestrator.search.run import events_of
     from orchestrator.tracking import open_tracker, resolve_uri
     from orchestrator.tracking.preflight import check_tracking
 
-    workspace = Workspace(experiment.run_path)
+    lasting = absolute(experiment)
+    now = override(lasting, once)
+    workspace = Workspace(now.run_path)
     _make_folder(workspace)
-    check_tracking(resolve_uri(experiment))
+    check_tracking(resolve_uri(now))
     with driver_lock(workspace.lock):
-        write_json(workspace.experiment, experiment.model_dump(mode="json"))
-        tracker = open_tracker(experiment, workspace)
+        check_identity(now, events_of(workspace), workspace.root)
+        tracker = open_tracker(now, workspace)
         try:
-            yield Context(experiment, workspace, tracker, say)
+            _remember(workspace, lasting)
+            yield Context(now, workspace, tracker, say, _again(verb, workspace.root, now.search.address))
+        except (UserError, RunFailed, Interrupted):
+            raise
+        except Exception as error:
+            _log_crash(workspace, error)
+            raise
         finally:
             tracker.close()
 
 
-def stored_experiment(workspace: Workspace) -> Experiment:
-    """Return the experiment a run folder was started with; raises UserError when there is none."""
+def stored_experiment(folder: Path) -> Experiment:
+    """Return the experiment that a run folder was started with, lying where it lies now; raises UserError for no run."""
+    from orchestrator.experiment_file.places import lying_at
+
+    workspace = Workspace(folder)
     if not workspace.experiment.exists():
         raise UserError(f"{workspace.root}: no run here (no experiment.json); start one with `orchestrate run`")
-    return Experiment.model_validate(read_json(workspace.experiment), strict=False)
+    try:
+        stored = Experiment.model_validate(read_json(workspace.experiment), strict=False)
+    except ValueError as error:
+        raise UserError(f"{workspace.experiment}: cannot be read ({error}); name the experiment file instead") from error
+    return lying_at(stored, folder)
+
+
+def _remember(workspace: Workspace, experiment: Experiment) -> None:
+    values = experiment.model_dump(mode="json")
+    with suppress(FileNotFoundError, ValueError):
+        if read_json(workspace.experiment) == values:
+            return
+    write_json(workspace.experiment, values)
+
+
+def _again(verb: str, root: Path, address: str) -> str:
+    resume = " --resume" if verb == "search" else ""
+    where = "" if address == "local" else f" --address {shlex.quote(address)}"
+    return f"orchestrate {verb} {shlex.quote(str(root))}{resume}{where}"
+
+
+def _log_crash(workspace: Workspace, error: Exception) -> None:
+    """Keep the traceback in the run folder, and let the error say where."""
+    with suppress(OSError):
+        workspace.crash_log.write_text("".join(traceback.format_exception(error)))
+        error.add_note(f"traceback in {workspace.crash_log}")
 
 
 def _make_folder(workspace: Workspace) -> None:

@@ -12,13 +12,13 @@ from orchestrator.stages.export import run_export
 from orchestrator.stages.light import run_light
 from orchestrator.stages.predict import run_predict
 from orchestrator.stages.report import run_report
-from orchestrator.stages.search import run_search_stage
+from orchestrator.stages.search import run_or_resume_search
 
 STAGES: tuple[tuple[str, Callable[[Context], object]], ...] = (
     ("baseline", run_baseline),  # a plain model: the score to beat
     ("light", run_light),  # linear classifiers on frozen features, where there are pretrained ones
     ("diagnose", run_diagnosis),  # where it fails, and what that asks of the search
-    ("search", run_search_stage),  # many trials, each with its predictions kept
+    ("search", run_or_resume_search),  # many trials, each with its predictions kept
     ("ensemble", run_ensemble),  # which of them together, judged once on the test split
     ("export", run_export),  # one portable folder, and MLflow's registry
     ("predict", run_predict),  # a few images with that folder alone, as its user would

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import Experiment
 from orchestrator.errors import ConfigError, UserError
 from orchestrator.experiment_file import read_space
-from orchestrator.experiment_file.meaning import is_file_name
+from orchestrator.experiment_file.places import absolute, with_files
 from orchestrator.experiment_file.problems import knob_problem
 from search_spaces.dimensions import Choice, levels
 from search_spaces.space import Space, narrow
@@ -26,26 +25,20 @@ _CLASSES_ONLY = ("label_smoothing", "mixup", "cutmix", "class_weights", "sampler
 
 
 def data_config(experiment: Experiment) -> DataConfig:
-    """Return where the images are and how they are split, with `~` written out."""
+    """Return where the images are and how they are split, with absolute paths."""
     from trainables.data.dataset import DataConfig
 
-    values = experiment.data.model_dump()
-    kind, colon, path = str(values["source"]).partition(":")
-    if kind in ("folder", "csv"):
-        values["source"] = f"{kind}{colon}{Path(path).expanduser()}"
-    for key in ("root", "cache_dir"):
-        values[key] = str(Path(values[key]).expanduser()) if values[key] else ""
-    return DataConfig(**values)
+    return DataConfig(**absolute(experiment).data.model_dump())
 
 
 def fixed_config(experiment: Experiment) -> dict[str, Any]:
     """Return the TrainConfig values of every trial that the space does not draw: `train:` and the task."""
-    return _with_files({"task": experiment.data.task, **experiment.train})
+    return with_files({"task": experiment.data.task, **experiment.train})
 
 
 def baseline_config(experiment: Experiment) -> dict[str, Any]:
     """Return the baseline's full TrainConfig values: plain, then `train:`, then `baseline:`; raises UserError."""
-    values = {"seed": experiment.seed, **_PLAIN, **fixed_config(experiment), **_with_files(experiment.baseline)}
+    values = {"seed": experiment.seed, **_PLAIN, **fixed_config(experiment), **with_files(experiment.baseline)}
     return _train_config(values, "baseline").to_dict()
 
 
@@ -75,12 +68,6 @@ def check_knobs(space: Space, place: str) -> None:
     problems = dict.fromkeys(f"{place}: space {space.name!r}: {key}: {message}" for key, message in found if message)
     if problems:
         raise ConfigError(list(problems))
-
-
-def _with_files(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Write out `~` and the absolute path of a weights file, so that every worker finds it."""
-    weights = str(values.get("weights", ""))
-    return {**values, "weights": str(Path(weights).expanduser().absolute())} if is_file_name(weights) else dict(values)
 
 
 def _train_config(values: Mapping[str, Any], section: str) -> TrainConfig:

@@ -25,7 +25,7 @@ OWN: dict[str, set[str]] = {
     "orchestrator.store": {"trainables.config", "trainables.data.dataset"},
     "orchestrator.tracking": {"orchestrator.config", "orchestrator.errors", "orchestrator.store"},
     "orchestrator.search": {
-        "orchestrator.config", "orchestrator.errors", "orchestrator.store", "orchestrator.tracking.tracker",
+        "orchestrator.config", "orchestrator.errors", "orchestrator.experiment_file", "orchestrator.store", "orchestrator.tracking.tracker",
         "orchestrator.resolve", "trainables", "search_spaces",
     },
     "orchestrator.ensemble": {"orchestrator.store.records", "orchestrator.errors"},
@@ -44,10 +44,18 @@ OWN: dict[str, set[str]] = {
     "orchestrator.stages": {"orchestrator", "trainables", "search_spaces"},
     "orchestrator.pipeline": {"orchestrator.stages", "orchestrator.context", "orchestrator.config", "orchestrator.errors"},
     "orchestrator.cli": {"orchestrator", "trainables"},
+    "orchestrator.cli_options": {"orchestrator.config", "orchestrator.context", "orchestrator.experiment_file"},
+    "orchestrator.cli_tools": {
+        "orchestrator.cli_options", "orchestrator.config", "orchestrator.errors", "orchestrator.report.canvas",
+        "orchestrator.setup", "orchestrator.store", "orchestrator.tools",
+    },
     "orchestrator.__main__": {"orchestrator.cli", "orchestrator.errors"},
     "orchestrator": set(),
 }  # fmt: skip
-UPWARD = {"orchestrator.cli", "orchestrator.pipeline", "orchestrator.stages", "orchestrator.context", "orchestrator.__main__"}
+UPWARD = {
+    "orchestrator.cli", "orchestrator.cli_options", "orchestrator.cli_tools", "orchestrator.pipeline", "orchestrator.stages",
+    "orchestrator.context", "orchestrator.__main__",
+}  # fmt: skip
 """Nothing below imports these."""
 
 # Each vendor's doors: the only places that may import it.

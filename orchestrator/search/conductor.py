@@ -125,6 +125,10 @@ class Conductor:
                 self._queue.append(self._logs[spec.trial_id].spec)
         self.board.total = len(self._mine)
 
+    def identity(self, values: Mapping[str, Any]) -> None:
+        """Write down what makes the trials of this run folder what they are."""
+        self._ledger.append("identity", values=dict(values))
+
     def opened(self, **facts: Any) -> None:
         """Write down that a driver starts (or goes on) with these facts."""
         self._ledger.append("opened", **facts)

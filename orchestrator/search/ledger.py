@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.store.records import TrialSpec
 
 Event = dict[str, Any]
-"""A mapping with its fields and "event": opened, created, started, epoch, ended, retried, exploited, released, slots,
+"""A mapping with its fields and "event": identity, opened, created, started, epoch, ended, retried, exploited, released, slots,
 interrupted, closed."""
 
 
@@ -115,6 +115,30 @@ def apply(logs: dict[str, TrialLog], event: Event) -> None:
         log.retries += 1
     elif kind == "exploited":
         log.spec = spec_from(event["spec"])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far the search of a ledger has come."""
+
+    trials: int
+    unfinished: int
+    total: int
+    """How many trials it was opened for at last."""
+    complete: bool
+    """Whether it reached its total, or said that there was nothing left to propose."""
+
+
+def standing_of(events: Sequence[Event]) -> Standing:
+    """Return how far the search of a ledger has come; baselines, refits and bags are no part of it."""
+    logs = [log for log in trial_logs(events).values() if log.spec.kind == "trial"]
+    unfinished = sum(not log.status for log in logs)
+    opened = [number for number, event in enumerate(events) if event["event"] == "opened" and "total" in event]
+    if not opened:
+        return Standing(len(logs), unfinished, 0, complete=False)
+    total = max(int(events[number]["total"]) for number in opened)
+    closed = any(event["event"] == "closed" for event in events[opened[-1] :])
+    return Standing(len(logs), unfinished, total, complete=not unfinished and (len(logs) >= total or closed))
 
 
 def spec_to(spec: TrialSpec) -> dict[str, Any]:

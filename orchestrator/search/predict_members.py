@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.errors import UserError
-from orchestrator.search.trial import splits_of
+from orchestrator.search.targets import splits_of_run
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord
 from orchestrator.store.workspace import Workspace
@@ -31,12 +31,10 @@ def predict_split(
 ) -> None:
     """Fill the bank with the members' probabilities of `split`, each through its own config's `tta`; those there stay.
 
-    Raises UserError for a member whose weights were dropped.
+    Raises UserError for a member whose weights were dropped, and for other data than the run folder holds.
     """
     bank = PredictionBank(workspace)
-    splits = splits_of(data)
-    part = splits.part(split)
-    bank.put_targets(split, part.targets, part.ids, splits.fingerprint)
+    part = splits_of_run(workspace, data, split).part(split)
     for trial_id in trial_ids:
         if bank.has(trial_id, split):
             heard(len(part))
@@ -50,7 +48,7 @@ def load_record(workspace: Workspace, data: DataConfig, record: MemberRecord) ->
     from trainables.inference import load_inference
     from trainables.models import input_pipeline
 
-    weights, splits = workspace.weights(record.trial_id), splits_of(data)
+    weights, splits = workspace.weights(record.trial_id), splits_of_run(workspace, data)
     if not weights.exists():
         raise UserError(
             f"{record.trial_id}: its weights were dropped; raise search.keep_weights or search.disk_cap_gb and search anew"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,16 @@ from orchestrator.config import Experiment
 from orchestrator.errors import Interrupted, RunFailed, UserError
 from orchestrator.search.algorithms import derive_seed, make_proposer, point_in
 from orchestrator.search.conductor import Conductor, Figures, Policy, Source
+from orchestrator.search.identity import check_identity, check_spec, identity, known
 from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled
-from orchestrator.search.ledger import Event, read_events, trial_logs
+from orchestrator.search.ledger import Event, Standing, read_events, standing_of, trial_logs
 from orchestrator.search.lock import driver_lock
 from orchestrator.search.progress import Progress, open_progress
 from orchestrator.search.schedulers import make_scheduler
-from orchestrator.store.predictions import PredictionBank
+from orchestrator.search.targets import splits_of_run
 from orchestrator.store.records import MemberRecord, TrialSpec, mode_of
 from orchestrator.store.workspace import Workspace, read_json
-from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.tracker import NullTracker, Tracker
 from search_spaces.space import Float, Space
 
 if TYPE_CHECKING:
@@ -29,46 +31,49 @@ Stop = Callable[[], bool]
 
 def run_search(
     experiment: Experiment, workspace: Workspace, tracker: Tracker, *, resume: bool = False, extra_trials: int = 0,
-    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None,
+    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None, again: str = "",
 ) -> list[MemberRecord]:  # fmt: skip
     """Search and return the trials' records in order; raises UserError, RunFailed, or Interrupted on a signal.
 
-    A finished search is returned as it is; an unfinished one needs `resume`. With it finished trials stay, unfinished ones
-    go on under their ids, the proposer and the scheduler know all that was, and `extra_trials` come on top.
+    A finished search is returned as it is; an unfinished one needs `resume`, and so does one that is to have more trials.
+    With it finished trials stay, unfinished ones go on under their ids, the proposer and the scheduler know all that was, and
+    `extra_trials` come on top. `again` is the command that goes on, for whoever reads that it ended early.
     """
     with driver_lock(workspace.lock):
-        events = _events(workspace)
-        logs = {trial_id: log for trial_id, log in trial_logs(events).items() if log.spec.kind == "trial"}
-        planned = max([experiment.search.trials, *(int(e["total"]) for e in events if e["event"] == "opened" and "total" in e)])
-        unfinished = [trial_id for trial_id, log in logs.items() if not log.status]
-        if logs and not resume:
-            if not unfinished and _complete(events, len(logs)):
-                return [workspace.load_record(trial_id) for trial_id in logs]
-            raise UserError(
-                f"{workspace.root}: holds a search of {len(logs)} trials, {len(unfinished)} of them unfinished; go on with "
-                f"`orchestrate search {workspace.root} --resume`, or start another with -o name=NAME"
-            )
-        total = planned + extra_trials
+        events = events_of(workspace)
+        check_identity(experiment, events, workspace.root)
+        standing = standing_of(events)
+        if standing.trials and not resume:
+            _refuse_more(experiment, workspace, standing)
+            return [workspace.load_record(i) for i, log in trial_logs(events).items() if log.spec.kind == "trial"]
+        total = max(experiment.search.trials, standing.total) + extra_trials
 
         def prepare(conductor: Conductor) -> None:
             conductor.opened(total=total, algorithm=experiment.search.algorithm, scheduler=experiment.search.scheduler)
 
         source = _source(experiment, workspace, total)
         return _conduct(
-            experiment, workspace, tracker, prepare=prepare, source=source, progress=progress, stop=stop, figures=figures
-        )
+            experiment, workspace, tracker, events, prepare=prepare, source=source, progress=progress, stop=stop,
+            figures=figures, again=again or f"orchestrate search {shlex.quote(str(workspace.root))} --resume",
+        )  # fmt: skip
 
 
 def run_specs(
     experiment: Experiment, workspace: Workspace, tracker: Tracker, specs: Sequence[TrialSpec], *,
-    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None,
+    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None, again: str = "",
 ) -> list[MemberRecord]:  # fmt: skip
     """Train a fixed list (baseline, refits, bags) and return their records in its order.
 
-    Those that ended before are not run again, unfinished ones go on from their checkpoints.
+    Those that ended before are not run again, unfinished ones go on from their checkpoints; one that is there under its id
+    with another configuration raises UserError.
     """
     with driver_lock(workspace.lock):
-        logs = trial_logs(_events(workspace))
+        events = events_of(workspace)
+        check_identity(experiment, events, workspace.root)
+        logs = trial_logs(events)
+        for spec in specs:
+            if spec.trial_id in logs:
+                check_spec(logs[spec.trial_id].first, spec, workspace.root)
         if all(spec.trial_id in logs and logs[spec.trial_id].status for spec in specs):
             return [workspace.load_record(spec.trial_id) for spec in specs]
 
@@ -76,42 +81,59 @@ def run_specs(
             conductor.add_specs(specs)
 
         return _conduct(
-            experiment, workspace, tracker, prepare=prepare, source=None, progress=progress, stop=stop, figures=figures
-        )
+            experiment, workspace, tracker, events, prepare=prepare, source=None, progress=progress, stop=stop,
+            figures=figures, again=again or f"orchestrate run {shlex.quote(str(workspace.root))}",
+        )  # fmt: skip
 
 
-def _events(workspace: Workspace) -> list[Event]:
+def events_of(workspace: Workspace) -> list[Event]:
+    """Return the events of a run folder's ledger; raises UserError for a broken one."""
     try:
         return read_events(workspace.ledger)
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def _complete(events: Sequence[Mapping[str, Any]], trials: int) -> bool:
-    """Return whether the newest search reached its total, or said that there was nothing left to propose."""
-    last = max((i for i, e in enumerate(events) if e["event"] == "opened" and "total" in e), default=0)
-    return trials >= int(events[last].get("total", 0)) or any(e["event"] == "closed" for e in events[last:])
+def _refuse_more(experiment: Experiment, workspace: Workspace, standing: Standing) -> None:
+    """Raise UserError for a search that is not finished, or that has fewer trials than are asked for."""
+    root, wanted = shlex.quote(str(workspace.root)), experiment.search.trials
+    if not standing.complete:
+        raise UserError(
+            f"{workspace.root}: holds a search of {standing.trials} trials, {standing.unfinished} of them unfinished; go on "
+            f"with `orchestrate search {root} --resume`, or start another with -o name=NAME"
+        )
+    if wanted > standing.total:
+        raise UserError(
+            f"search.trials: {wanted} asked for, the finished search in {workspace.root} has {standing.trials}; add to it with "
+            f"`orchestrate extend {wanted - standing.total} {root}`, or start another with -o name=NAME"
+        )
 
 
 def _conduct(
-    experiment: Experiment, workspace: Workspace, tracker: Tracker, *, prepare: Callable[[Conductor], None],
-    source: Source | None, progress: Progress | None, stop: Stop | None, figures: Figures | None,
+    experiment: Experiment, workspace: Workspace, tracker: Tracker, events: Sequence[Event], *,
+    prepare: Callable[[Conductor], None], source: Source | None, progress: Progress | None, stop: Stop | None,
+    figures: Figures | None, again: str,
 ) -> list[MemberRecord]:  # fmt: skip
     """Run a search or a list on the experiment's backend, with everything opened before and closed after."""
     from orchestrator.resolve import data_config
 
     search = experiment.search
     data = data_config(experiment)
-    fingerprint = _put_targets(workspace, data)
+    fingerprint = splits_of_run(workspace, data, "val", "test").fingerprint
     policy = Policy(search.metric, search.max_failures, search.keep_weights, search.disk_cap_gb, fingerprint)
     scheduler = _scheduler(experiment) if source is not None else None
     ending = Ending(time_budget_s=search.time_budget_s if source is not None else 0.0, stop=stop)
-    tracker.search_started(_params(experiment), {"data_fingerprint": fingerprint})
+    heads = source is not None or not standing_of(events).trials  # refits do not reopen the search's own run
+    if heads:
+        tracker.search_started(_params(experiment), {"data_fingerprint": fingerprint})
     conductor = Conductor(
         workspace, policy, tracker=tracker, progress=progress or open_progress(), scheduler=scheduler, source=source,
         figures=figures,
     )  # fmt: skip
-    with _closing(conductor, tracker, workspace, search.metric):
+    with _closing(conductor, tracker if heads else NullTracker(), again, metric=search.metric if source is not None else ""):
+        made_of = identity(experiment, search=source is not None)
+        if not made_of.keys() <= known(events).keys():
+            conductor.identity(made_of)
         prepare(conductor)
         if conductor.pending:
             _run_backend(conductor, experiment, data, workspace, ending, alone=source is None and len(conductor.ids) == 1)
@@ -120,7 +142,7 @@ def _conduct(
             conductor.stop_all(TIME_BUDGET)
         elif reason == ASKED:
             conductor.interrupted(ASKED)
-        else:
+        elif source is not None:
             conductor.completed()
     return [workspace.load_record(t) for t in conductor.ids if workspace.record(t).exists()]
 
@@ -144,8 +166,11 @@ def _run_backend(
 
 
 @contextlib.contextmanager
-def _closing(conductor: Conductor, tracker: Tracker, workspace: Workspace, metric: str) -> Iterator[None]:
-    """Close the ledger and the parent run whatever happens, and turn a signal into the error that the command line shows."""
+def _closing(conductor: Conductor, tracker: Tracker, again: str, *, metric: str) -> Iterator[None]:
+    """Close the ledger and the parent run whatever happens, and turn a signal into the error that the command line shows.
+
+    The parent run is told the best score and the number of trials of a search, whose `metric` it is.
+    """
     status = "failed"
     try:
         yield
@@ -153,35 +178,20 @@ def _closing(conductor: Conductor, tracker: Tracker, workspace: Workspace, metri
     except Signalled as signal:
         status = "interrupted"
         conductor.interrupted(str(signal))
-        raise Interrupted(f"{signal}; {_go_on(workspace, conductor)}", signal.exit_code) from None
+        raise Interrupted(f"{signal}; {_go_on(conductor, again)}", signal.exit_code) from None
     except RunFailed as error:
         conductor.interrupted(str(error))
-        raise RunFailed(f"{error}; {_go_on(workspace, conductor)}") from error
+        raise RunFailed(f"{error}; {_go_on(conductor, again)}") from error
     finally:
         conductor.close()
         best = conductor.board.best
         metrics = {f"best/val/{metric}": best.best} if best else {}
-        tracker.search_ended(status, {**metrics, "trials": float(len(conductor.ids))})
+        tracker.search_ended(status, {**metrics, "trials": float(len(conductor.ids))} if metric else {})
 
 
-def _go_on(workspace: Workspace, conductor: Conductor) -> str:
+def _go_on(conductor: Conductor, again: str) -> str:
     done = f"{conductor.board.count('finished', 'stopped')} of {conductor.board.total} trials are done"
-    return f"{done} and everything is kept; go on with `orchestrate search {workspace.root} --resume`"
-
-
-def _put_targets(workspace: Workspace, data: DataConfig) -> str:
-    """Decode the data once (into the node's cache), keep its targets, and return its fingerprint; raises UserError."""
-    from orchestrator.search.trial import splits_of
-
-    bank = PredictionBank(workspace)
-    try:
-        splits = splits_of(data)
-        for split in ("val", "test"):
-            part = splits.part(split)
-            bank.put_targets(split, part.targets, part.ids, splits.fingerprint)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return splits.fingerprint
+    return f"{done} and everything is kept; go on with `{again}`"
 
 
 def _params(experiment: Experiment) -> dict[str, Any]:

@@ -59,9 +59,8 @@ class _Course:
 
 
 def run_trial(
-    spec: TrialSpec, *, data: DataConfig, root: str, metric: str, report: Report, keep_checkpoints: bool = True,
-    build: Build | None = None,
-) -> MemberRecord:  # fmt: skip
+    spec: TrialSpec, *, data: DataConfig, root: str, metric: str, report: Report, build: Build | None = None
+) -> MemberRecord:
     """Train `spec` to its end, or until `report` says False, and return its record; it goes on from its newest checkpoint.
 
     After each epoch: checkpoint; where it is the best so far, validation probabilities and weights; record; report. An epoch
@@ -80,7 +79,7 @@ def run_trial(
             config=config.to_dict(), seed=config.seed, config_hash=config_hash(config), data_fingerprint=splits.fingerprint
         )
         model = (build or load_trainable(spec.trainable))(config, splits)
-        trial = _Trial(record, model, workspace, metric, keep_checkpoints)
+        trial = _Trial(record, model, workspace, metric)
         return trial.run(report)
     except Exception as error:
         record = _left(workspace, record)
@@ -93,10 +92,8 @@ def run_trial(
 class _Trial:
     """A trainable on its way, with the files that follow it."""
 
-    def __init__(
-        self, record: MemberRecord, model: Trainable, workspace: Workspace, metric: str, keep_checkpoints: bool
-    ) -> None:
-        self._record, self._model, self._workspace, self._keep = record, model, workspace, keep_checkpoints
+    def __init__(self, record: MemberRecord, model: Trainable, workspace: Workspace, metric: str) -> None:
+        self._record, self._model, self._workspace = record, model, workspace
         self._bank = PredictionBank(workspace)
         self._key, self._sign = f"val/{metric}", 1.0 if mode_of(metric) == "max" else -1.0
         self._course = _Course()
@@ -135,7 +132,7 @@ class _Trial:
         """Load the newest valid checkpoint; one taken over from another trial leaves this trial's own best as it was."""
         from trainables.checkpoint import load_newest
 
-        found = load_newest(self._workspace.checkpoints(self._record.trial_id)) if self._keep else None
+        found = load_newest(self._workspace.checkpoints(self._record.trial_id))
         if found is None:
             return
         _, state = found
@@ -151,10 +148,9 @@ class _Trial:
     def _save_state(self) -> None:
         from trainables.checkpoint import save
 
-        if self._keep:
-            state: dict[str, Any] = {"owner": self._record.trial_id, "course": dataclasses.asdict(self._course)}
-            folder = self._workspace.checkpoints(self._record.trial_id)
-            save(folder, state | {"model": self._model.state()}, epoch=self._course.epoch)
+        state: dict[str, Any] = {"owner": self._record.trial_id, "course": dataclasses.asdict(self._course)}
+        folder = self._workspace.checkpoints(self._record.trial_id)
+        save(folder, state | {"model": self._model.state()}, epoch=self._course.epoch)
 
     def _save_best(self) -> None:
         from trainables.checkpoint import save_weights

@@ -12,10 +12,9 @@ BASELINE_ID = "baseline"
 def run_baseline(context: Context) -> MemberRecord:
     """Train the baseline (once; a finished one is kept) and return its record; raises RunFailed when it cannot be trained."""
     from orchestrator.resolve import baseline_config
-    from orchestrator.search.run import run_specs
 
     spec = TrialSpec(trial_id=BASELINE_ID, config=baseline_config(context.experiment), kind="baseline")
-    (record,) = run_specs(context.experiment, context.workspace, context.tracker, [spec])
+    (record,) = context.train([spec])
     if not record.usable:
         raise RunFailed(
             f"baseline: {record.status} ({record.error or record.stop_reason}); see {context.workspace.member(BASELINE_ID)}"

@@ -83,8 +83,6 @@ def run_boosting(fitting: Fitting) -> Boosted | None:
 
 def _train(fitting: Fitting, parent: MemberRecord, stage: int, weights_N: NDArray[np.float64]) -> MemberRecord:
     """Draw the stage's rows by weight, and train it on them."""
-    from orchestrator.search.run import run_specs
-
     context, trial_id = fitting.context, f"{parent.trial_id}-boost{stage}"
     rng = np.random.default_rng([fitting.seed, stage])
     rows = np.sort(rng.choice(len(weights_N), len(weights_N), p=weights_N / weights_N.sum())).astype(np.int64)
@@ -93,7 +91,7 @@ def _train(fitting: Fitting, parent: MemberRecord, stage: int, weights_N: NDArra
     write_atomic(context.workspace.rows(trial_id), buffer.getvalue())
     changes = {"seed": parent.seed + stage * SEED_STRIDE, "rows_file": str(context.workspace.rows(trial_id))}
     spec = TrialSpec(trial_id, {**parent.config, **changes}, kind="boost", parent=parent.trial_id)
-    return run_specs(context.experiment, context.workspace, context.tracker, [spec])[0]
+    return context.train([spec])[0]
 
 
 def _weigh(fitting: Fitting, record: MemberRecord, weights_N: NDArray[np.float64]) -> Round:

@@ -17,7 +17,7 @@ from orchestrator.stages.family import CASCADE, Cascaded, cascaded, describe_fam
 from orchestrator.stages.fitting import Fitting
 from orchestrator.stages.judgement import Entrants, diversity_facts, judged
 from orchestrator.stages.predictions import Countdown, splits_of
-from orchestrator.stages.refit import run_refits
+from orchestrator.stages.refit import run_refits, top_up_seeds
 from orchestrator.stages.soups import run_soups
 from orchestrator.stages.tta import NAME as WITH_TTA
 from orchestrator.stages.tta import single_with_tta
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def run_ensemble(context: Context) -> dict[str, Any]:
     """Build and judge the ensemble; returns what `ensemble.json` holds. Raises RunFailed when `require_gain` is not met."""
     fitting = Fitting.of(context)
-    stopped = run_refits(fitting, size=len(fitting.fit(fitting.candidates(), folds=0).member_ids))
+    stopped = run_refits(fitting)
     boosted = run_boosting(fitting)
     soups = run_soups(fitting)
     pool = fitting.candidates()
@@ -60,6 +60,7 @@ def run_ensemble(context: Context) -> dict[str, Any]:
 def _controls(fitting: Fitting, pool: Sequence[MemberRecord], chosen: Ensemble) -> dict[str, Ensemble]:
     """Return the controls chosen from the pool, the seeds of the best configuration, and a bigger single network."""
     found = fitting.controls(pool, chosen)
+    top_up_seeds(fitting, size=len(chosen.member_ids))
     seeds = seed_control(fitting, size=len(chosen.member_ids))
     return {**found, **seeds, **bigger_control(fitting, pool, found["best single"])}
 

@@ -14,12 +14,10 @@ def run_light(context: Context) -> MemberRecord | None:
 
     Returns None where there is nothing to stand on: no pretrained weights, a regression, or `search.light: false`.
     """
-    from orchestrator.search.run import run_specs
-
     spec = light_spec(context.experiment)
     if spec is None:
         return None
-    (record,) = run_specs(context.experiment, context.workspace, context.tracker, [spec])
+    (record,) = context.train([spec])
     if not record.usable:  # a network that ends in something else than a linear layer, say; the search can do without
         context.say(f"light: {record.status} ({(record.error or record.stop_reason).splitlines()[0]}); the search goes on")
         return record

@@ -17,9 +17,7 @@ EVERY_S = 10.0
 
 def splits_of(context: Context) -> Splits:
     """Return the decoded splits, loaded once a process."""
-    from orchestrator.search.trial import splits_of as loaded
-
-    return loaded(context.data)
+    return context.splits()
 
 
 class Countdown:

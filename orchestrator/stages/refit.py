@@ -1,4 +1,7 @@
-"""Refits: the top configurations trained again, on other seeds or other rows; the new members join the pool."""
+"""Refits: the top configurations trained again, on other seeds or other rows; the new members join the pool.
+
+What is trained depends on what the search left, not on earlier refits: asked again, the stage finds all of it done.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from collections.abc import Sequence
 
 from orchestrator.config import RefitSection
 from orchestrator.stages.bagging import bags_of, enough_bags
-from orchestrator.stages.fitting import Fitting
+from orchestrator.stages.fitting import CONTROL, WHOLE, Fitting
 from orchestrator.store.records import MemberRecord, TrialSpec
 
 SEED_STRIDE = 1009
 """Refit number n of a trial uses seed + n * this prime, so that refits of neighbouring seeds never meet."""
+CONTROL_STRIDE = 2003
+"""The same for seeds that are trained for a control alone; another prime, so that they never meet refits' seeds either."""
+SEARCHED = ("baseline", "light", "trial")
+"""Kinds that are there before anything is trained again."""
 ROUND = 3
 """Bags of a configuration trained between two looks at what the last ones brought."""
 
@@ -32,25 +39,34 @@ def _refit(parent: MemberRecord, number: int, section: RefitSection, members: in
         fraction = section.fraction if section.mode == "subsample" else 1.0
         changes |= {"rows": section.mode, "row_fraction": fraction, "row_seed": number, "stratified": section.stratified}
     kind = "refit" if section.mode == "seeds" else "bag"
-    trial_id = f"{parent.trial_id}-{section.mode}{number}"
+    trial_id = f"{parent.trial_id}-{_way(section, max(2, members))}{number}"
     return TrialSpec(trial_id=trial_id, config={**parent.config, **changes}, kind=kind, parent=parent.trial_id)
 
 
-def run_refits(fitting: Fitting, *, size: int) -> dict[str, str]:
+def _way(section: RefitSection, folds: int) -> str:
+    """Return a word for how rows are drawn: other rows are other members, beside those that were trained before."""
+    if section.mode == "fold":
+        return f"fold{folds}-"
+    plain = "" if section.stratified else "plain"
+    fraction = "" if section.fraction == RefitSection().fraction else f"{section.fraction:g}-".replace(".", "_")
+    return {"bootstrap": f"bootstrap{plain}", "subsample": f"subsample{plain}{fraction}"}.get(section.mode, section.mode)
+
+
+def run_refits(fitting: Fitting) -> dict[str, str]:
     """Train what `ensemble.refit` asks for; returns why bagging stopped, by parent.
 
-    Seeds: enough of the best configuration for a control of `size` members. Bootstraps and subsamples come a few at a time,
-    until the out-of-bag gain of the last few is within its noise; folds all at once.
+    Seeds: at least as many as the ensemble of what the search trained has members. Bootstraps and subsamples come a few at a
+    time, until the out-of-bag gain of the last few is within its noise; folds all at once.
     """
     context = fitting.context
     section = context.experiment.ensemble.refit
-    members = max(section.members, size - 1) if section.mode == "seeds" else section.members
+    members = max(section.members, _size(fitting) - 1) if section.mode == "seeds" else section.members
     specs = refit_specs(fitting.parents(), section, members=members)
     if not specs:
         return {}
     context.say(f"refit: up to {len(specs)} more trainings ({section.mode}) of {section.top} configuration(s)")
     if section.mode in ("seeds", "fold"):
-        _train(fitting, specs)
+        context.train(specs)
         return {spec.parent: "every fold is trained" for spec in specs if section.mode == "fold"}
     stopped = {spec.parent: "all members asked for are trained" for spec in specs}
     for number in range(math.ceil(members / ROUND)):
@@ -60,19 +76,38 @@ def run_refits(fitting: Fitting, *, size: int) -> dict[str, str]:
             if "noise" not in reason
             for spec in _of(specs, parent)[number * ROUND : (number + 1) * ROUND]
         ]
-        _train(fitting, wanted)
+        context.train(wanted)
         for parent in dict.fromkeys(spec.parent for spec in wanted):
             if enough_bags(fitting, bags_of(fitting, parent, [s.trial_id for s in _of(specs, parent)])):
                 stopped[parent] = f"the out-of-bag gain of the last {ROUND} members is within its noise"
     return stopped
 
 
+def top_up_seeds(fitting: Fitting, *, size: int) -> None:
+    """Train seeds of the best configuration until there are `size`, for the control of the ensemble's size.
+
+    Only where refits are seeds. They are no candidates, so an ensemble that is chosen again is the same one.
+    """
+    context, best = fitting.context, fitting.parents()[0]
+    same = [r for r in fitting.trained() if r.kind in (*WHOLE, CONTROL) and r.config_hash == best.config_hash]
+    missing = size - len(same)
+    if context.experiment.ensemble.refit.mode != "seeds" or missing <= 0:
+        return
+    context.say(f"control: {missing} more seeds of {best.trial_id}, for as many members as the ensemble has")
+    done = sum(record.kind == CONTROL for record in same)
+    context.train([_control(best, number) for number in range(done + 1, done + missing + 1)])
+
+
+def _control(best: MemberRecord, number: int) -> TrialSpec:
+    config = {**best.config, "seed": best.seed + number * CONTROL_STRIDE}
+    return TrialSpec(f"{best.trial_id}-{CONTROL}{number}", config, kind=CONTROL, parent=best.trial_id)
+
+
+def _size(fitting: Fitting) -> int:
+    """Return how many members the ensemble of what the search trained has."""
+    searched = [record for record in fitting.candidates() if record.kind in SEARCHED]
+    return len(fitting.fit(searched, folds=0).member_ids)
+
+
 def _of(specs: Sequence[TrialSpec], parent: str) -> list[TrialSpec]:
     return [spec for spec in specs if spec.parent == parent]
-
-
-def _train(fitting: Fitting, specs: Sequence[TrialSpec]) -> list[MemberRecord]:
-    from orchestrator.search.run import run_specs
-
-    context = fitting.context
-    return run_specs(context.experiment, context.workspace, context.tracker, specs) if specs else []

@@ -8,15 +8,32 @@ from orchestrator.stages.figures import figures_of_search, figures_of_trials
 from orchestrator.store.records import MemberRecord, ranked
 
 
+def run_or_resume_search(context: Context) -> list[MemberRecord]:
+    """Run the search as a part of the whole way: what is unfinished goes on, and more trials than are there are added."""
+    from orchestrator.search.ledger import standing_of
+    from orchestrator.search.run import events_of
+
+    standing, wanted = standing_of(events_of(context.workspace)), context.experiment.search.trials
+    resume = standing.trials > 0 and (not standing.complete or wanted > standing.total)
+    if resume:
+        context.say(
+            f"search: going on with what is there ({standing.trials - standing.unfinished} of "
+            f"{max(wanted, standing.total)} trials done)"
+        )
+    return run_search_stage(context, resume=resume)
+
+
 def run_search_stage(context: Context, *, resume: bool = False, extra_trials: int = 0) -> list[MemberRecord]:
     """Run (or go on with) the search and return its records, best first; raises RunFailed when no trial can be used."""
     from orchestrator.search.run import run_search
 
     records = run_search(
         context.experiment, context.workspace, context.tracker, resume=resume, extra_trials=extra_trials,
-        figures=figures_of_trials(context),
+        figures=figures_of_trials(context), again=context.again,
     )  # fmt: skip
-    metric = context.experiment.search.metric
+    metric, wanted = context.experiment.search.metric, context.experiment.search.trials
+    if len(records) > wanted + extra_trials:
+        context.say(f"search: {wanted} trials asked for, {len(records)} are there and all of them count")
     best_first = ranked(records, metric)
     failed = [record for record in records if record.status == "failed"]
     for record in failed:

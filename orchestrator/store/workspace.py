@@ -62,6 +62,11 @@ class Workspace:
         return self.root / "tracking.jsonl"
 
     @property
+    def crash_log(self) -> Path:
+        """The traceback of the last unexpected error."""
+        return self.root / "crash.log"
+
+    @property
     def lock(self) -> Path:
         """Held by the one driver that writes here."""
         return self.root / "driver.lock"

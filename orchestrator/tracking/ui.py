@@ -28,12 +28,12 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 5000,
-    allow_remote: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve until SIGINT or SIGTERM; with a server of its own (http), only say where the run is.
 
-    Raises UserError for a busy port, an address other machines reach, or a run that was never tracked.
+    An address that other machines reach is served with a warning. Raises UserError for a busy port, or a run that was never
+    tracked.
     """
     uri, name, metric = resolve_uri(experiment), experiment.tracking_experiment, experiment.search.metric
     if uri == NONE:
@@ -41,15 +41,15 @@ def serve(
     if uri.startswith(("http://", "https://")):
         say("\n".join(links(uri, name, metric)))
         return
-    if not (allow_remote or is_local(host)):
-        raise UserError(
-            f"host: got {host!r}, allowed: 127.0.0.1; anyone who reaches this page may change and delete runs, so open a "
-            f"tunnel instead: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE"
-        )
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite") and not database.exists():
         raise UserError(
             f"{database}: nothing has been tracked here yet; run `orchestrate run` first, or name its experiment file"
+        )
+    if not is_local(host):
+        say(
+            f"warning: {host} is reached from other machines, and there is no login: who opens the page may change and delete "
+            f"runs (safer: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE)"
         )
     artifacts = artifacts_root(uri, experiment) or database.parent
     with _until_signalled(), mlflow_server(uri, artifacts, host=host, port=port) as server:

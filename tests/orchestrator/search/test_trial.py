@@ -151,11 +151,10 @@ def test_a_config_that_does_not_hold_is_a_failed_record(tmp_path: Path) -> None:
     assert Workspace(tmp_path).load_record("a") == record
 
 
-def test_the_first_of_equal_epochs_is_kept_and_checkpoints_are_optional(fake: type[FakeTrainable], tmp_path: Path) -> None:
+def test_the_first_of_equal_epochs_is_kept(fake: type[FakeTrainable], tmp_path: Path) -> None:
     spec = TrialSpec("a", {"lr": 9.0, "epochs": 6})
-    record = run_trial(spec, data=DATA, root=str(tmp_path), metric="accuracy", report=lambda _: True, keep_checkpoints=False)
+    record = run_trial(spec, data=DATA, root=str(tmp_path), metric="accuracy", report=lambda _: True)
     assert fake and record.best_epoch == 2 and record.epochs_run == 6, "0.9, then 1.0 five times"
-    assert not Workspace(tmp_path).checkpoints("a").exists()
 
 
 def test_a_lower_log_loss_is_better(fake: type[FakeTrainable], tmp_path: Path) -> None:

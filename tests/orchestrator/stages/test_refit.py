@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,17 +51,13 @@ def test_bags_come_three_at_a_time_until_the_gain_is_noise(
 ) -> None:
     done: list[TrialSpec] = []
 
-    def train(_: Any, specs: Sequence[TrialSpec]) -> None:
-        done.extend(specs)
-
-    monkeypatch.setattr(refit, "_train", train)
     monkeypatch.setattr(refit, "bags_of", lambda *_: len(done))
     monkeypatch.setattr(refit, "enough_bags", lambda _, bags: bags >= noise_after)
     section = RefitSection(mode="bootstrap", members=10)
     context = SimpleNamespace(
-        experiment=SimpleNamespace(ensemble=SimpleNamespace(refit=section)), say=lambda _: None
+        experiment=SimpleNamespace(ensemble=SimpleNamespace(refit=section)), say=lambda _: None, train=done.extend
     )  # fmt: skip
     fitting: Any = SimpleNamespace(context=context, parents=lambda: [record("a")])
-    stopped = run_refits(fitting, size=1)
+    stopped = run_refits(fitting)
     assert len(done) == trained
     assert ("noise" in stopped["a"]) == (trained < 10)
