@@ -1,12 +1,14 @@
 """Trials an hour: the plain Ray Tune script against ours, interleaved in one run, medians, CPU seconds beside wall seconds.
 
-Run: python benchmarks/throughput.py [--quick] [--rows searches steps heads augmentation] [--rounds 3] [--large 64]
+Run: python benchmarks/throughput.py [--quick] [--rows searches steps heads augmentation] [--rounds 3]
+     python benchmarks/throughput.py --rows searches --search small:64 --rounds 1       (a case of search_cases.py : trials)
 Writes benchmarks/results/throughput.{json,md}; rows of an earlier run that are not asked for again stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import os
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from process_tree import measure
+from search_cases import cases
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -33,7 +36,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 """Sides of a search; "plain" is the reference."""
 
 
-def searches(trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+def searches(case: str, trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Run each way `rounds` times, interleaved, each with caches of its own, start-up included."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -47,6 +50,8 @@ def searches(trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> d
                     sys.executable,
                     str(HERE / "searches.py"),
                     way,
+                    "--case",
+                    case,
                     "--trials",
                     str(trials),
                     "--folder",
@@ -56,12 +61,12 @@ def searches(trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> d
                 cost = measure(command, log=Path(folder) / "log", env=env, timeout_s=3600)
                 found = json.loads((place / "result.json").read_text())
             runs[name].append({**cost, **found, "load_after": round(os.getloadavg()[0], 1)})
-            print(f"{trials} trials, {name}: {cost}, best {found['best']:.3f}, {found['epochs']} epochs", flush=True)
+            print(f"{case}, {trials} trials, {name}: {cost}, best {found['best']:.3f}, {found['epochs']} epochs", flush=True)
     table = {name: _medians(found) for name, found in runs.items()}
     for row in table.values():
         row["wall_ratio"] = round(table["plain"]["wall_s"] / row["wall_s"], 2)
         row["cpu_ratio"] = round(table["plain"]["cpu_s"] / row["cpu_s"], 2)
-    return {"trials": trials, "rounds": rounds, "medians": table, "runs": runs}
+    return {"case": cases()[case].says, "trials": trials, "rounds": rounds, "medians": table, "runs": runs}
 
 
 def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -179,7 +184,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += [f"## {name}", "", f"`{part['command']}`, {host}, load {where['load']} at the start.", ""]
         found = part["found"]
         if "medians" in found:
-            lines += [f"{found['trials']} trials, medians of {found['rounds']} runs, start-up included.", ""]
+            lines += [f"{found['case']}; {found['trials']} trials, medians of {found['rounds']} runs, start-up included.", ""]
             lines += ["| way | wall s | CPU s | trials/h | wall ratio | CPU ratio | peak MB | best | epochs | held | busy |"]
             lines += ["|" + "---|" * 11]
             for way, m in found["medians"].items():
@@ -206,7 +211,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smallest sizes, one round: shows that the script runs")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--large", type=int, default=64, help="trials of the large search, run once (0: leave it out)")
+    parser.add_argument("--search", nargs="+", default=["small:6", "small:64"], metavar="CASE:TRIALS", help=", ".join(cases()))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     path = options.out / "throughput.json"
@@ -230,11 +235,10 @@ def main() -> None:
     if "heads" in options.rows:
         run("cached features against a live frozen backbone", lambda: heads(options.quick))
     if "searches" in options.rows:
-        small = 2 if options.quick else 6
-        run("small search", lambda: searches(small, 1 if options.quick else options.rounds, WAYS))
-        if options.large and not options.quick:
-            large = {name: way for name, way in WAYS.items() if "all cores" not in name}
-            run("large search", lambda: searches(options.large, 1, large))
+        for wanted in ["trivial:2"] if options.quick else options.search:
+            case, _, trials = wanted.partition(":")
+            rounds = 1 if options.quick else options.rounds
+            run(f"search, {case}, {trials} trials", functools.partial(searches, case, int(trials), rounds, WAYS))
 
 
 if __name__ == "__main__":
