@@ -134,7 +134,7 @@ def _search(draft: Proposal, look: Look) -> None:
         search["metric"] = "balanced_accuracy"
         train["class_weights"] = "balanced"
         said["search.metric"] = f"the largest class has {look.imbalance:.1f} times the images of the smallest"
-    draft.sections["ensemble"]["method"] = "greedy"
+    draft.sections["ensemble"]["method"] = "convex"
     said["ensemble"] = "chosen on the validation split, judged once on the test split beside its controls"
     guard = guard_for(look.counts)
     if guard is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ SHOWN = (
     "baseline", "best single", "bigger single", "best single + TTA", "uniform soup", "greedy soup", "bagged", "boosted",
     "seed ensemble", "uniform top-k", "greedy", "three members", "cascade", "ensemble",
 )  # fmt: skip
+SMALL = ("baseline", "best single", "seed ensemble", "greedy", "ensemble")
+"""Rows of the table at the end of a run; the report and `orchestrate ensemble` have the others."""
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:
@@ -34,15 +37,20 @@ def print_ensemble(workspace: Workspace, source: Path | None = None, *, json_: b
     """Print what `ensemble.json` holds as JSON, or its table; for a run also the next commands."""
     if json_:
         print(workspace.ensemble.read_text(), end="")
-    elif workspace.experiment.exists():
-        print_summary(workspace, source)
-    else:
-        print_table(workspace)
+        return
+    print_table(workspace, SHOWN)
+    if workspace.experiment.exists():
+        print_next(workspace, source)
 
 
 def print_summary(workspace: Workspace, source: Path | None) -> None:
-    """Print the table and the next commands on standard output."""
-    print_table(workspace)
+    """Print the small table and the next commands on standard output."""
+    print_table(workspace, SMALL)
+    print_next(workspace, source)
+
+
+def print_next(workspace: Workspace, source: Path | None) -> None:
+    """Print the commands that one types after a run."""
     run = source if source is not None else workspace.root
     images = shown_path(workspace.samples) if workspace.samples.is_dir() else "IMAGE..."
     verbs = {
@@ -68,8 +76,8 @@ def shown_path(path: Path) -> str:
     return shlex.quote(str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute))
 
 
-def print_table(workspace: Workspace) -> None:
-    """Print the ensemble beside its controls, and the verdict."""
+def print_table(workspace: Workspace, names: Sequence[str]) -> None:
+    """Print the ensemble beside the named controls, those that there are, and the verdict."""
     from rich.console import Console
     from rich.table import Table
 
@@ -81,9 +89,9 @@ def print_table(workspace: Workspace) -> None:
     for name in ("", "members", *columns, f"{judged['verdict']['metric']} - best single"):
         table.add_column(name, justify="left" if not name else "right")
     rows = {row["name"]: row for row in judged["rows"]}
-    for name in (name for name in SHOWN if name in rows):
+    for name in (name for name in names if name in rows):
         row = rows[name]
-        shown = f"{method} ensemble" if name == "ensemble" else name
+        shown = f"{method if name == 'ensemble' else name} ensemble" if name in ("ensemble", "greedy") else name
         table.add_row(
             shown, _members(row, rows["ensemble"]["members"]), *(_cell(row, column) for column in columns), _difference(row)
         )

@@ -12,8 +12,6 @@ import torch
 from orchestrator.context import Context, open_run
 from orchestrator.stages.controls import BIGGER, SEEDS, bigger_control, parameters, seed_control
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.summary import print_table
-from orchestrator.store.workspace import Workspace, read_json, write_json
 from trainables.checkpoint import save_weights
 
 
@@ -69,14 +67,3 @@ def test_parameters_are_those_of_the_file(tmp_path: Path) -> None:
     weights = {"a": torch.zeros(3, 5), "b": torch.zeros((), dtype=torch.float64), "c": torch.zeros(2, 0)}
     save_weights(tmp_path / "w.safetensors", weights, metadata={"pipeline": "{}"})
     assert parameters(tmp_path / "w.safetensors") == 16
-
-
-def test_a_seed_ensemble_that_lacks_members_says_so(bagged_run: Any, tmp_path: Path, capsys: Any) -> None:
-    workspace = Workspace(tmp_path)
-    found = read_json(bagged_run.context.workspace.ensemble)
-    rows = found["judgement"]["rows"]
-    rows.append({**rows[0], "name": SEEDS, "members": 2})
-    rows[0]["members"] = 3
-    write_json(workspace.ensemble, found)
-    print_table(workspace)
-    assert "2 of 3" in capsys.readouterr().out
