@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 from search_fakes import FakeTrainable, MakeExperiment, Telling, fate_nan
 
-from orchestrator.errors import UserError
+from orchestrator.errors import Interrupted, UserError
+from orchestrator.resolve import baseline_config
 from orchestrator.search.board import Board
+from orchestrator.search.interrupt import raise_now
 from orchestrator.search.ledger import read_events, trial_logs
 from orchestrator.search.progress import Silent
 from orchestrator.search.run import run_search, run_specs
@@ -124,6 +127,28 @@ def test_a_finished_search_is_passed_quickly_an_unfinished_one_asks_for_resume_a
     assert essence(more[:3]) == essence(first) and len(more) == 5
     assert len({r.config["lr"] for r in more}) == 5, "what comes on top is new"
     assert len(run_search(made, workspace, Telling(), resume=True, progress=Silent())) == 5
+
+
+def test_a_finished_search_is_not_quietly_less_than_what_is_asked_for(experiment: MakeExperiment, workspace: Workspace) -> None:
+    first = run_search(experiment(trials=3), workspace, Telling(), progress=Silent())
+    with pytest.raises(UserError, match=r"search.trials: 5 asked for, .* has 3; add to it with `orchestrate extend 2 /"):
+        run_search(experiment(trials=5), workspace, Telling(), progress=Silent())
+    assert essence(run_search(experiment(trials=2), workspace, Telling(), progress=Silent())) == essence(first)
+    assert len(run_search(experiment(trials=5), workspace, Telling(), resume=True, progress=Silent())) == 5
+
+
+def test_settings_that_made_the_trials_cannot_change_under_them(experiment: MakeExperiment, workspace: Workspace) -> None:
+    with pytest.raises(Killed):
+        run_search(experiment(trials=3), workspace, Telling(), progress=KillAt(4))
+    for other, key in (
+        (experiment(trials=3, seed=7), "seed"),
+        (experiment(trials=3, algorithm="random"), "search.algorithm"),
+        (experiment(trials=3, train={"width": 8}), "train.width"),
+    ):
+        with pytest.raises(UserError, match=f"\n  {key}: was "):
+            run_search(other, workspace, Telling(), resume=True, progress=Silent())
+    same = experiment(trials=3, keep_weights=1, max_failures=0, concurrency=2)
+    assert len(run_search(same, workspace, Telling(), resume=True, progress=Silent())) == 3
 
 
 def test_a_loss_that_is_not_finite_keeps_the_best_epoch_or_fails_and_the_search_goes_on(
@@ -239,6 +264,52 @@ def test_listed_specs_are_run_once_beside_a_search(experiment: MakeExperiment, w
     assert essence(run_specs(made, workspace, tracker, specs[1:], progress=Silent())) == essence(records[1:])
     assert len(read_events(workspace.ledger)) == events
     assert all(workspace.weights(s.trial_id).exists() for s in specs), "refits keep their weights beyond keep_weights"
+
+
+def test_listed_specs_with_another_configuration_are_refused(experiment: MakeExperiment, workspace: Workspace) -> None:
+    run_specs(experiment(), workspace, Telling(), [TrialSpec("a-seeds1", {"lr": 0.5, "epochs": 2}, kind="refit")])
+    with pytest.raises(UserError, match=r"a-seeds1: .*\n  train.lr: was 0.5, now 0.25\n"):
+        run_specs(experiment(), workspace, Telling(), [TrialSpec("a-seeds1", {"lr": 0.25, "epochs": 2}, kind="refit")])
+
+
+def test_listed_specs_leave_the_searchs_own_run_alone(experiment: MakeExperiment, workspace: Workspace) -> None:
+    made, before, after = experiment(trials=2), Telling(), Telling()
+    run_specs(made, workspace, before, [TrialSpec("baseline", baseline_config(made), kind="baseline")], progress=Silent())
+    assert before.calls[-1] == ("search_ended", "finished", {}), "a baseline alone opens the run, with no score of a search"
+    run_search(made, workspace, Telling(), progress=Silent())
+    run_specs(made, workspace, after, [TrialSpec("t0000-seeds1", {"lr": 0.5, "epochs": 2}, kind="refit")], progress=Silent())
+    assert [call[0] for call in after.calls if call[0].startswith("search")] == []
+    assert after.of("trial_ended")
+
+
+def test_listed_specs_do_not_close_a_search_that_is_not_finished(experiment: MakeExperiment, workspace: Workspace) -> None:
+    made = experiment(trials=4, scheduler="none")
+    heard = iter([False] * 4)
+    run_search(made, workspace, Telling(), progress=Silent(), stop=lambda: next(heard, True))
+    for trial_id, log in trial_logs(read_events(workspace.ledger)).items():
+        assert log.status == "finished", trial_id
+    run_specs(
+        made, workspace, Telling(), [TrialSpec("t0000-seeds1", {"lr": 0.5, "epochs": 2}, kind="refit")], progress=Silent()
+    )
+    with pytest.raises(UserError, match="--resume"):
+        run_search(made, workspace, Telling(), progress=Silent())
+    assert len(run_search(made, workspace, Telling(), resume=True, progress=Silent())) == 4
+
+
+@pytest.mark.parametrize(
+    ("again", "said"), [("", "orchestrate run /"), ("orchestrate ensemble runs/tiny", "ensemble runs/tiny")]
+)
+def test_an_interrupted_list_says_which_command_goes_on(
+    again: str, said: str, fake: type[FakeTrainable], experiment: MakeExperiment, workspace: Workspace
+) -> None:
+    def interrupt(epoch: int) -> None:
+        if epoch == 1:
+            raise_now(signal.SIGINT)
+
+    fake.FATES["ctrl-c"] = interrupt
+    spec = TrialSpec("baseline", {"lr": 0.5, "epochs": 2}, kind="baseline")
+    with pytest.raises(Interrupted, match=f"0 of 1 trials are done and everything is kept; go on with `.*{said}"):
+        run_specs(experiment(), workspace, Telling(), [spec], progress=Silent(), again=again)
 
 
 def test_other_data_in_the_same_run_folder_is_refused(experiment: MakeExperiment, workspace: Workspace) -> None:
