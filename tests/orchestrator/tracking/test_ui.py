@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.config import Experiment, TrackingSection
 from orchestrator.errors import UserError
+from orchestrator.tracking import ui
 from orchestrator.tracking.server import check_port
 from orchestrator.tracking.ui import charts_page, is_local, run_page, runs_page, serve
 
@@ -21,23 +23,35 @@ def test_none_has_nothing_to_show(tmp_path: Path) -> None:
         serve(experiment(tmp_path, "none"))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
-def test_an_address_that_others_reach_is_refused(tmp_path: Path, host: str) -> None:
-    assert not is_local(host)
-    with pytest.raises(UserError, match=r"allowed: 127\.0\.0\.1; .*ssh -L 5000"):
-        serve(experiment(tmp_path), host=host)
+@pytest.mark.parametrize(
+    ("host", "warned"), [("0.0.0.0", True), ("192.168.1.2", True), ("example.org", True), ("127.0.0.1", False), ("::1", False)]
+)
+def test_an_address_that_others_reach_is_served_with_a_warning(
+    tmp_path: Path, host: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def server(uri: str, artifacts: Path, *, host: str, port: int) -> Any:  # noqa: ARG001
+        asked.append(host)
+        raise UserError("enough")
+
+    monkeypatch.setattr(ui, "mlflow_server", server)
+    (tmp_path / "mlflow.db").touch()
+    said: list[str] = []
+    with pytest.raises(UserError, match="enough"):
+        serve(experiment(tmp_path), host=host, say=said.append)
+    assert asked == [host]
+    assert [f"{host} is reached from other machines, and there is no login" in line for line in said] == [True] * warned
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.1.2.3"])
 def test_addresses_of_this_machine(host: str) -> None:
-    assert is_local(host)
+    assert is_local(host) and not is_local("::")
 
 
 def test_a_run_that_was_never_tracked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing has been tracked here yet"):
         serve(experiment(tmp_path))
-    with pytest.raises(UserError, match="nothing has been tracked here yet"):
-        serve(experiment(tmp_path), host="0.0.0.0", allow_remote=True)
 
 
 def test_a_server_that_is_down_is_named(tmp_path: Path) -> None:
