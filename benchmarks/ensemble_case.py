@@ -70,17 +70,17 @@ def measure(context: Context, asked: argparse.Namespace) -> dict[str, Any]:
     trials = fitting.candidates()
     chosen = fitting.fit(trials)
     ways = combinations(fitting, trials, chosen)
-    stopped = run_refits(fitting, size=1)
+    stopped = run_refits(fitting)
     bagged = bagged_controls(fitting)
-    run_refits(_with_seeds(fitting, asked.members), size=1)
+    run_refits(_with_seeds(fitting, asked.members))
     seeds = [record for record in fitting.candidates() if record.kind == "refit"]
     boosted = run_boosting(fitting)
     assert boosted is not None
     soups = run_soups(fitting)
     everyone = fitting.candidates()
     ways |= {"bagged": bagged["bagged"], "seed ensemble": fitting.given([s.trial_id for s in seeds], "seed ensemble")}
-    ways["greedy, refits joined"] = fitting.fit(everyone)
-    ways["convex, refits joined"] = fitting.fit(everyone, method="convex")
+    for method in ("greedy", "convex"):
+        ways[f"{method}, refits joined"] = fitting.fit(everyone, method=method)
     entrants = Entrants(chosen, ways)
     _predict_test(context, sorted({*entrants.member_ids, *boosted.member_ids}))
     tta = single_with_tta(fitting, ways["best single"])
@@ -100,9 +100,9 @@ def combinations(fitting: Fitting, trials: list[MemberRecord], chosen: Ensemble)
     five = [record.trial_id for record in fitting.parents()[:5]]
     controls = fitting.controls(trials, chosen)
     ways = {name: controls[name] for name in ("baseline", "best single", "uniform top-k", "uniform all") if name in controls}
-    for method in ("convex", "log_pool", "auto"):
+    for method in ("greedy", "log_pool", "auto"):
         ways[method] = fitting.fit(trials, method=method, folds=0)
-    ways["greedy, uncalibrated"] = fitting.fit(trials, calibrate=False, folds=0)
+    ways["greedy, uncalibrated"] = fitting.fit(trials, method="greedy", calibrate=False, folds=0)
     for voting in ("hard", "soft", "log"):
         room = Fitting(fitting.context, fitting.bank, dataclasses.replace(fitting.spec, voting=voting))
         ways[f"{voting} vote of the best five"] = room.given(five, voting)
@@ -137,7 +137,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in sorted(table["rows"], key=lambda row: row["log_loss"]):
-        name = "greedy (the ensemble)" if row["name"] == "ensemble" else row["name"]
+        name = "convex (the ensemble)" if row["name"] == "ensemble" else row["name"]
         score = f"{row['accuracy']:.4f} [{row['accuracy_low']:.4f}, {row['accuracy_high']:.4f}]"
         differences = " | ".join(_difference(row, metric) for metric in ("accuracy", "log_loss"))
         lines.append(f"| {name} | {row['members']} | {score} | {row['log_loss']:.4f} | {row['ece']:.4f} | {differences} |")
