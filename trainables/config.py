@@ -149,6 +149,8 @@ class TrainConfig:
     """Drawn rows keep the share of each class."""
     rows_file: str = ""
     """A .npy of int64 rows, repeats allowed, in place of a drawn subset (boosting's weighted samples)."""
+    teacher_file: str = ""
+    """A .npy of probabilities [N, C] (regression: values [N]) of all training rows, trained towards in the labels' place."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -185,7 +187,7 @@ def config_hash(config: TrainConfig) -> str:
     values = config.to_dict()
     for key in ("seed", "row_seed", "fold", "device", "workers", "eval_batch_size"):
         values.pop(key)
-    for key, plain in (("rows_file", ""), ("stratified", True)):  # younger than the first hashes
+    for key, plain in (("rows_file", ""), ("teacher_file", ""), ("stratified", True)):  # younger than the first hashes
         if values[key] == plain:
             values.pop(key)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -130,12 +130,14 @@ class FeatureFeed:
         """Close all features: the frozen weights have changed."""
         self._feeds.clear()
 
-    def batches(self, epoch: int, parts: Sequence[Tensor], *, rows: NDArray[np.int64], labels: Tensor) -> Iterator[Batch]:
-        """Yield the epoch's batches; `parts` are positions in the training rows, whose targets are `labels`."""
+    def batches(
+        self, epoch: int, parts: Sequence[Tensor], *, rows: NDArray[np.int64], labels: Tensor, aims: Tensor
+    ) -> Iterator[Batch]:
+        """Yield the epoch's batches; `parts` are positions in the training rows, each with a label and what to train towards."""
         feed, numbers = self._feed("train", self.view(epoch)), torch.from_numpy(rows)
         for chosen in parts:
-            targets = labels[chosen.to(self._device)]
-            yield Batch(self._live(feed.gather(numbers[chosen])), targets, targets)
+            here = chosen.to(self._device)
+            yield Batch(self._live(feed.gather(numbers[chosen])), aims[here], labels[here])
 
     def predict_val(self, served: InferenceModel) -> NDArray[np.float32]:
         """Return what `served` (of this model or its average) answers for the validation split, without test-time views."""

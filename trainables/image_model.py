@@ -32,6 +32,7 @@ from trainables.optim import build_optimizer, set_lr
 from trainables.runtime import choose_device, make_scaler, parameter_dtype, place, seeded, to_cpu
 from trainables.schedules import Plateau, multiplier
 from trainables.stopping import Patience
+from trainables.teacher import teacher_of
 from trainables.tta import views
 
 CALIBRATION_BATCHES = 50
@@ -75,9 +76,17 @@ class ImageModel:
             self.shift, self.scale = float(drawn.mean()), float(drawn.std()) or 1.0
             drawn = (drawn - self.shift) / self.scale
         self.labels = torch.from_numpy(drawn).to(self.device)
+        self.aims = self._aims()
         self.steps = steps_per_epoch(len(self.rows), config.batch_size)
         loss = build_loss(config, drawn, self.splits.outputs)
         self.rules = StepRules(loss, precision=config.precision, clip_norm=config.clip_norm)
+
+    def _aims(self) -> Tensor:
+        """Return what the chosen rows are trained towards: a teacher's answers where there is one, else the labels."""
+        taught = teacher_of(self.config, len(self.splits.train), self.splits.outputs)
+        if taught is None:
+            return self.labels
+        return ((torch.from_numpy(taught[self.rows]).to(self.dtype) - self.shift) / self.scale).to(self.device)
 
     def step(self) -> Outcome:
         """Train one epoch and evaluate on the validation split; raises NonFiniteLoss."""
@@ -112,7 +121,7 @@ class ImageModel:
         if not self.features:
             return self._batches(self.epoch)
         parts = self._order(self.epoch)[0].tensor_split(self.steps)
-        return self.features.batches(self.epoch, parts, rows=self.rows, labels=self.labels)
+        return self.features.batches(self.epoch, parts, rows=self.rows, labels=self.labels, aims=self.aims)
 
     def factor(self, number: int) -> float:
         """Return what a step of the epoch to come multiplies the learning rate with: schedule and plateau."""
@@ -173,11 +182,11 @@ class ImageModel:
         for images, (chosen, named) in zip(stream, parts, strict=True):
             draws: dict[str, Any] = {"seed": config.seed, "epoch": epoch, "sample_index": named.to(self.device)}
             images = augment_batch(images, name=config.augmentation, magnitude=config.magnitude, dtype=self.dtype, **draws)
-            labels = self.labels[chosen.to(self.device)]
-            targets = labels
+            chosen = chosen.to(self.device)
+            labels, targets = self.labels[chosen], self.aims[chosen]
             if mixed and (config.mixup or config.cutmix):
                 classes = len(self.splits.classes)
-                images, targets = mix_batch(images, labels, classes=classes, mixup=config.mixup, cutmix=config.cutmix, **draws)
+                images, targets = mix_batch(images, targets, classes=classes, mixup=config.mixup, cutmix=config.cutmix, **draws)
             yield Batch(self._ready(images), targets, labels)
 
     def _ready(self, images: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ def mix_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return mixed images [B, C, H, W] and soft targets [B, classes]; for regression (classes 0) mixed values [B].
 
+    Targets that are soft already are mixed as they are.
+
     `mixup` and `cutmix` are the alpha of their Beta(alpha, alpha), 0 is off; where both are on, each sample takes one of
     them with p = 0.5. `sample_index` [B] names the samples' draws, so that batching changes no share.
     """
@@ -52,8 +54,8 @@ def mix_batch(
 
 
 def soften(targets: Tensor, *, classes: int, dtype: torch.dtype) -> Tensor:
-    """Return class numbers [B] as one-hot rows [B, classes]; values (classes 0) as they are."""
-    return F.one_hot(targets, classes).to(dtype) if classes else targets.to(dtype)
+    """Return class numbers [B] as one-hot rows [B, classes]; values (classes 0) and soft rows as they are."""
+    return F.one_hot(targets, classes).to(dtype) if classes and not targets.is_floating_point() else targets.to(dtype)
 
 
 def blend(values: Tensor, share: Tensor) -> Tensor:
