@@ -133,7 +133,7 @@ class FeatureFeed:
     def batches(
         self, epoch: int, parts: Sequence[Tensor], *, rows: NDArray[np.int64], labels: Tensor, aims: Tensor
     ) -> Iterator[Batch]:
-        """Yield the epoch's batches; `parts` are positions in the training rows, each with a label and what to train towards."""
+        """Yield the epoch's batches; `parts` are positions in the training rows, each with its label and its aim."""
         feed, numbers = self._feed("train", self.view(epoch)), torch.from_numpy(rows)
         for chosen in parts:
             here = chosen.to(self._device)
