@@ -91,6 +91,7 @@ class EnsembleSection(BaseModel):
         0, ge=0, description="SAMME / AdaBoost.R2 stages of the best configuration after it itself (0: no boosting)"
     )
     soup: bool = Field(True, description="average the weights of networks of one configuration; kept if validation says so")
+    student: bool = Field(False, description="train one model towards the ensemble's answers; it joins the family")
     tta: Literal["auto", "none", "flip", "crops", "scales", "full"] = Field(
         "auto", description="views of the control `best single + TTA`; auto: chosen on validation; none: no such control"
     )

@@ -24,7 +24,7 @@ from trainables.config import TrainConfig
 
 _DATA = ("source", "root", "task", "image_size", "channels", "val_fraction", "test_fraction", "split_seed", "limit")
 _SEARCH = ("algorithm", "scheduler", "grace_epochs", "reduction_factor", "forbid", "seed_baseline")
-_ANYWHERE = ("device", "workers", "eval_batch_size", "rows_file")
+_ANYWHERE = ("device", "workers", "eval_batch_size", "rows_file", "teacher_file")
 """Knobs of where and how a model is trained, not of what it learns."""
 _OPEN = ("train.", "search.space.")
 """Keys that may be there or not; of all others only those are compared that were written down."""

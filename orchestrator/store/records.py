@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FORMAT_VERSION = 1
-KINDS = ("baseline", "light", "trial", "refit", "bag", "boost", "soup", "snapshot", "external", "control")
+KINDS = ("baseline", "light", "trial", "refit", "bag", "boost", "soup", "snapshot", "external", "control", "student")
 STATUSES = ("running", "finished", "stopped", "failed", "interrupted")
 """running: a worker has it; finished: all epochs or patience; stopped: by the scheduler; failed: with `error`."""
 

@@ -134,6 +134,10 @@ class Workspace:
         """The training rows of a member that were not drawn by its own seed: int64 [N]."""
         return self.member(trial_id) / "rows.npy"
 
+    def teacher(self, trial_id: str) -> Path:
+        """What a student is trained towards on the training rows: float32 [N, C]."""
+        return self.member(trial_id) / "teacher.npy"
+
     def targets(self, split: str) -> Path:
         """Targets and ids of one split, written once a run."""
         return self.root / "targets" / f"{split}.npz"
