@@ -67,7 +67,7 @@ def _main(
 
 @app.command()
 def run(source: Source = None, override: Overrides = None, address: Address = None, json_: Json = False) -> None:
-    """Run the whole way: baseline, diagnosis, search, ensemble, export, report."""
+    """Run the whole way: baseline, diagnosis, search, ensemble, export, predictions, report; goes on where it was left."""
     from orchestrator.pipeline import run_all
     from orchestrator.stages.summary import print_summary, summary
 
@@ -88,6 +88,19 @@ def baseline(source: Source = None, override: Overrides = None, address: Address
         record = run_baseline(context)
         if json_:
             print_json(record.to_dict())
+
+
+@app.command()
+def light(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
+    """Fit linear classifiers on the frozen features of the baseline's pretrained weights."""
+    from orchestrator.stages.light import run_light
+
+    with _open(source, override) as context:
+        record = run_light(context)
+        if json_:
+            print_json(record.to_dict() if record is not None else None)
+        elif record is None:
+            _say("light: nothing to do: no pretrained weights, a regression, or search.light is false")
 
 
 @app.command()
