@@ -1,4 +1,4 @@
-"""The cost-aware family: best single, soup, three members and the full ensemble, each with its measured latency and size.
+"""The cost-aware family: best single, soup, student, three members and the full ensemble, with measured latency and size.
 
 Scores that choose are validation's. The cascade asks the best single model first and the full ensemble where it is unsure.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from orchestrator.stages.fitting import Fitting
 from orchestrator.stages.predictions import splits_of
 from orchestrator.stages.soups import SOUPS
+from orchestrator.stages.student import run_student
 from orchestrator.store.records import mode_of
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ REPEATS, SECONDS = (3, 30), 0.5
 
 
 def relatives(fitting: Fitting, chosen: Ensemble, single: Ensemble) -> dict[str, Ensemble]:
-    """Return the family by name: best single, kept soups, three members where the ensemble has more, and the ensemble."""
+    """Return the family by name: best single, kept soups, student, three members where there are more, and the ensemble."""
     pool = fitting.candidates()
     ids = {record.trial_id for record in pool}
     found = {"best single": single}
     found |= {name: fitting.given([trial_id], name) for name, trial_id in SOUPS.items() if trial_id in ids}
+    found |= run_student(fitting, chosen)
     if len(chosen.member_ids) > SMALL:
         found[SMALL_NAME] = fitting.fit(pool, max_members=SMALL, folds=0)
     return {**found, "ensemble": chosen}

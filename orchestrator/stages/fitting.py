@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 WHOLE = ("baseline", "trial", "refit")
 """Kinds that train on all rows: those of one configuration differ by their seed alone."""
-CONTROL = "control"
-"""Kind of the seeds that are trained to complete a control of the ensemble's size; never candidates."""
+CONTROL, STUDENT = "control", "student"
+"""Kinds that are never candidates: seeds that complete a control, and what is trained towards an ensemble's answers."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Fitting:
         ]
 
     def candidates(self) -> list[MemberRecord]:
-        """Return the members an ensemble may choose: all but those trained for a control alone."""
-        found = [record for record in self.trained() if record.kind != CONTROL]
+        """Return the members an ensemble may choose: all but those that were trained because of one."""
+        found = [record for record in self.trained() if record.kind not in (CONTROL, STUDENT)]
         if not found:
             raise UserError(
                 f"{self.context.workspace.root}: no finished trial with weights here; run `orchestrate search` first"

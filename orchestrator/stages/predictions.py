@@ -36,4 +36,4 @@ class Countdown:
             return
         self._last = now
         left = (now - self._started) * (self._total - self._done) / self._done
-        self._say(f"{self._what}: {self._done:,} of {self._total:,} images, about {left:.0f} s left")
+        self._say(f"{self._what}: {self._done:,} of {self._total:,} predictions, about {left:.0f} s left")

@@ -14,7 +14,7 @@ from orchestrator.store.workspace import Workspace, read_json
 
 SHOWN = (
     "baseline", "best single", "bigger single", "best single + TTA", "uniform soup", "greedy soup", "bagged", "boosted",
-    "seed ensemble", "uniform top-k", "greedy", "three members", "cascade", "ensemble",
+    "seed ensemble", "uniform top-k", "greedy", "distilled", "three members", "cascade", "ensemble",
 )  # fmt: skip
 SMALL = ("baseline", "best single", "seed ensemble", "greedy", "ensemble")
 """Rows of the table at the end of a run; the report and `orchestrate ensemble` have the others."""

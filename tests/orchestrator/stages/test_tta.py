@@ -50,4 +50,4 @@ def test_a_countdown_says_little_and_says_what_is_left() -> None:
     countdown = Countdown(said.append, "test split", 400, clock=lambda: next(now))
     for _ in range(4):
         countdown(100)
-    assert said == ["test split: 200 of 400 images, about 20 s left"]
+    assert said == ["test split: 200 of 400 predictions, about 20 s left"]
