@@ -41,6 +41,9 @@ class SearchSection(BaseModel):
     algorithm: Literal["tpe", "random", "gp", "cmaes", "grid"] = "tpe"
     scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
     metric: Literal["accuracy", "log_loss", "balanced_accuracy", "macro_f1", "brier", "loss", "rmse", "mae", "r2"] = "accuracy"
+    objective: Literal["own", "ensemble_gain"] = Field(
+        "own", description="the searcher is told a trial's own score, or half its log-loss and half the ensemble's with it in"
+    )
     grace_epochs: int = Field(2, ge=1)
     reduction_factor: int = Field(3, ge=2)
     concurrency: int = Field(0, ge=0, description="trials at once; 0: as the machine allows")
@@ -150,6 +153,8 @@ class Experiment(BaseModel):
                     ", ".join(REGRESSION_METRICS) if regression else "accuracy, log_loss, balanced_accuracy, macro_f1, brier"
                 )
                 raise ValueError(f"{section}.metric: got {metric!r} with data.task {self.data.task!r}, allowed: {allowed}")
+        if regression and self.search.objective != "own":
+            raise ValueError(f"search.objective: got {self.search.objective!r} with data.task 'regression', allowed: own")
         return self
 
     @property

@@ -25,6 +25,8 @@ from orchestrator.tracking.tracker import Tracker
 
 Figures = Callable[[MemberRecord, Mapping[int, Mapping[str, float]]], Sequence[Path]]
 """Draws a trial's figures from its record and its metrics by epoch."""
+Worth = Callable[[MemberRecord], float | None]
+"""What the searcher is told of a trial in place of its own best score (None: that score)."""
 MakeSpec = Callable[[int, Mapping[str, Any]], TrialSpec]
 """Makes the n-th trial of what a proposer gave."""
 
@@ -54,11 +56,11 @@ class Conductor:
 
     def __init__(
         self, workspace: Workspace, policy: Policy, *, tracker: Tracker, progress: Progress, scheduler: Scheduler | None = None,
-        source: Source | None = None, figures: Figures | None = None,
+        source: Source | None = None, figures: Figures | None = None, worth: Worth | None = None,
     ) -> None:  # fmt: skip
         self._workspace, self._policy, self._tracker, self._progress = workspace, policy, tracker, progress
         self._scheduler: Scheduler = scheduler or Keep()
-        self._source, self._figures = source, figures
+        self._source, self._figures, self._worth = source, figures, worth
         self._sign = 1.0 if mode_of(policy.metric) == "max" else -1.0
         self._key = f"val/{policy.metric}"
         self._logs: dict[str, TrialLog] = {}
@@ -314,7 +316,9 @@ class Conductor:
         self._workspace.save_record(record)
         log = self._logs[trial_id]
         reason = record.stop_reason or headline(record.error)
-        apply(self._logs, self._ledger.append("ended", trial_id, status=record.status, reason=reason))
+        told = self._worth(record) if self._worth is not None and record.usable else None
+        more = {} if told is None else {"told": told}
+        apply(self._logs, self._ledger.append("ended", trial_id, status=record.status, reason=reason, **more))
         self._leave(trial_id, log)
         self._tracker.trial_ended(record, self._draw(record, log))
         tidy(
@@ -328,7 +332,8 @@ class Conductor:
         row.status = log.status
         if self._source is not None:
             self._scheduler.leave(trial_id)
-            self._source.proposer.tell(trial_id, status=log.status, score=row.best, epoch=max(log.epochs, default=0))
+            score = row.best if log.told is None else log.told
+            self._source.proposer.tell(trial_id, status=log.status, score=score, epoch=max(log.epochs, default=0))
 
     def _draw(self, record: MemberRecord, log: TrialLog) -> Sequence[Path]:
         """Draw a trial's figures; what goes wrong there costs the figures, not the search."""

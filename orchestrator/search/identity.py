@@ -23,7 +23,7 @@ from search_spaces.space import to_dict
 from trainables.config import TrainConfig
 
 _DATA = ("source", "root", "task", "image_size", "channels", "val_fraction", "test_fraction", "split_seed", "limit")
-_SEARCH = ("algorithm", "scheduler", "grace_epochs", "reduction_factor", "forbid", "seed_baseline")
+_SEARCH = ("algorithm", "objective", "scheduler", "grace_epochs", "reduction_factor", "forbid", "seed_baseline")
 _ANYWHERE = ("device", "workers", "eval_batch_size", "rows_file", "teacher_file")
 """Knobs of where and how a model is trained, not of what it learns."""
 _OPEN = ("train.", "search.space.")

@@ -89,6 +89,8 @@ class TrialLog:
     """"" while unfinished, else how it ended."""
     reason: str = ""
     retries: int = 0
+    told: float | None = None
+    """What the searcher was told of it, where that is not its own best score."""
 
 
 def trial_logs(events: Iterable[Event]) -> dict[str, TrialLog]:
@@ -110,7 +112,7 @@ def apply(logs: dict[str, TrialLog], event: Event) -> None:
     elif kind == "epoch":
         log.epochs.setdefault(event["epoch"], event["metrics"])
     elif kind == "ended":
-        log.status, log.reason = event["status"], event.get("reason", "")
+        log.status, log.reason, log.told = event["status"], event.get("reason", ""), event.get("told")
     elif kind == "retried":
         log.retries += 1
     elif kind == "exploited":

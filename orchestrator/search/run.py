@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.config import Experiment
 from orchestrator.errors import Interrupted, RunFailed, UserError
 from orchestrator.search.algorithms import derive_seed, make_proposer, point_in
-from orchestrator.search.conductor import Conductor, Figures, Policy, Source
+from orchestrator.search.conductor import Conductor, Figures, Policy, Source, Worth
 from orchestrator.search.identity import check_identity, check_spec, identity, known
 from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled
 from orchestrator.search.ledger import Event, Standing, read_events, standing_of, trial_logs
@@ -31,13 +31,15 @@ Stop = Callable[[], bool]
 
 def run_search(
     experiment: Experiment, workspace: Workspace, tracker: Tracker, *, resume: bool = False, extra_trials: int = 0,
-    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None, again: str = "",
+    progress: Progress | None = None, stop: Stop | None = None, figures: Figures | None = None, worth: Worth | None = None,
+    again: str = "",
 ) -> list[MemberRecord]:  # fmt: skip
     """Search and return the trials' records in order; raises UserError, RunFailed, or Interrupted on a signal.
 
     A finished search is returned as it is; an unfinished one needs `resume`, and so does one that is to have more trials.
     With it finished trials stay, unfinished ones go on under their ids, the proposer and the scheduler know all that was, and
-    `extra_trials` come on top. `again` is the command that goes on, for whoever reads that it ended early.
+    `extra_trials` come on top. `worth` says what the searcher is told of a trial where that is not its own score (less is
+    better, whatever the metric). `again` is the command that goes on, for whoever reads that it ended early.
     """
     with driver_lock(workspace.lock):
         events = events_of(workspace)
@@ -54,7 +56,7 @@ def run_search(
         source = _source(experiment, workspace, total)
         return _conduct(
             experiment, workspace, tracker, events, prepare=prepare, source=source, progress=progress, stop=stop,
-            figures=figures, again=again or f"orchestrate search {shlex.quote(str(workspace.root))} --resume",
+            figures=figures, worth=worth, again=again or f"orchestrate search {shlex.quote(str(workspace.root))} --resume",
         )  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def _refuse_more(experiment: Experiment, workspace: Workspace, standing: Standin
 def _conduct(
     experiment: Experiment, workspace: Workspace, tracker: Tracker, events: Sequence[Event], *,
     prepare: Callable[[Conductor], None], source: Source | None, progress: Progress | None, stop: Stop | None,
-    figures: Figures | None, again: str,
+    figures: Figures | None, again: str, worth: Worth | None = None,
 ) -> list[MemberRecord]:  # fmt: skip
     """Run a search or a list on the experiment's backend, with everything opened before and closed after."""
     from orchestrator.resolve import data_config
@@ -128,7 +130,7 @@ def _conduct(
         tracker.search_started(_params(experiment), {"data_fingerprint": fingerprint})
     conductor = Conductor(
         workspace, policy, tracker=tracker, progress=progress or open_progress(), scheduler=scheduler, source=source,
-        figures=figures,
+        figures=figures, worth=worth,
     )  # fmt: skip
     with _closing(conductor, tracker if heads else NullTracker(), again, metric=search.metric if source is not None else ""):
         made_of = identity(experiment, search=source is not None)
@@ -232,8 +234,8 @@ def _source(experiment: Experiment, workspace: Workspace, total: int) -> Source:
     point = point_in(space, baseline_config(experiment)) if search.seed_baseline else None
     try:
         proposer = make_proposer(
-            search.algorithm, space, seed=experiment.seed, mode=mode_of(search.metric), trials=total,
-            points=[point] if point else [],
+            search.algorithm, space, seed=experiment.seed, trials=total, points=[point] if point else [],
+            mode=mode_of(search.metric) if search.objective == "own" else "min",
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.context import Context
 from orchestrator.errors import RunFailed
 from orchestrator.stages.figures import figures_of_search, figures_of_trials
+from orchestrator.stages.objective import worth_of
 from orchestrator.store.records import MemberRecord, ranked
 
 
@@ -29,7 +30,7 @@ def run_search_stage(context: Context, *, resume: bool = False, extra_trials: in
 
     records = run_search(
         context.experiment, context.workspace, context.tracker, resume=resume, extra_trials=extra_trials,
-        figures=figures_of_trials(context), again=context.again,
+        figures=figures_of_trials(context), worth=worth_of(context), again=context.again,
     )  # fmt: skip
     metric, wanted = context.experiment.search.metric, context.experiment.search.trials
     if len(records) > wanted + extra_trials:
