@@ -150,7 +150,7 @@ def ensemble(
     source: Source = None,
     override: Overrides = None,
     require_gain: Annotated[bool, typer.Option("--require-gain", help="exit 1 unless it beats the best single")] = False,
-    external: Annotated[Path | None, typer.Option(help="a folder of predictions made elsewhere, in place of a run")] = None,
+    external: Annotated[str | None, typer.Option(help="a folder of predictions made elsewhere, or mlflow:EXPERIMENT")] = None,
     address: Address = None,
     json_: Json = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 DIR/val and DIR/test hold a file a member and `labels`; or DIR holds them directly and half of the rows choose, half judge.
 A member is .npy (array), .npz (the array "probabilities", or its only one) or .csv (a header is skipped): [N, C], or class
-indices [N] for a hard vote.
+indices [N] for a hard vote. Members that MLflow holds are laid out as such a folder first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from orchestrator.config import Experiment
 from orchestrator.errors import RunFailed, UserError
+from orchestrator.stages.external_files import ENDINGS, LABELS, read_array
+from orchestrator.stages.external_mlflow import PREFIX, fetch_members
 from orchestrator.stages.fitting import ensemble_spec
 from orchestrator.stages.judgement import diversity_facts, table
 from orchestrator.store.workspace import Workspace, write_json
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from orchestrator.ensemble.build import EnsembleSpec
     from orchestrator.ensemble.ensemble import Ensemble
 
-ENDINGS = (".npy", ".npz", ".csv")
-LABELS = "labels"
 FEWEST_ROWS = 20
 
 
@@ -43,8 +43,16 @@ class Part:
         return Part(self.labels[rows], {name: probs[rows] for name, probs in self.members.items()})
 
 
-def run_external(folder: Path, experiment: Experiment, say: Say) -> Workspace:
-    """Build and judge an ensemble of the folder's members, write DIR/ensemble.json, and return the folder; raises UserError."""
+def run_external(source: str, experiment: Experiment, say: Say) -> Workspace:
+    """Build and judge an ensemble of a folder's members, write DIR/ensemble.json, and return the folder; raises UserError.
+
+    `source` is the folder, or "mlflow:EXPERIMENT" or "mlflow:RUN_ID,RUN_ID": those are laid out as one first.
+    """
+    folder = fetch_members(source, experiment, say) if source.startswith(PREFIX) else Path(source)
+    return _run_folder(folder, experiment, say)
+
+
+def _run_folder(folder: Path, experiment: Experiment, say: Say) -> Workspace:
     from orchestrator.ensemble.build import fit_controls, fit_ensemble
     from orchestrator.ensemble.judge import judge
 
@@ -98,10 +106,10 @@ def _read(folder: Path, *, regression: bool) -> Part:
     files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in ENDINGS and path.is_file()}
     if LABELS not in files or len(files) < 2:
         raise UserError(f"{folder}: needs {LABELS}.npy, .npz or .csv and a file a member beside it; found {sorted(files)}")
-    labels = _array(files.pop(LABELS), "labels").reshape(-1)
+    labels = read_array(files.pop(LABELS), "labels").reshape(-1)
     members = {}
     for name, path in files.items():
-        found = _array(path, "probabilities")
+        found = read_array(path, "probabilities")
         if found.ndim == 2 and found.shape[1] == 1:
             found = found[:, 0]
         if found.ndim not in (1, 2) or len(found) != len(labels):
@@ -116,41 +124,6 @@ def _read(folder: Path, *, regression: bool) -> Part:
 
 def _whole(found: NDArray[Any]) -> bool:
     return bool(np.isfinite(found).all() and (found >= 0).all() and (found == np.round(found)).all())
-
-
-def _array(path: Path, key: str) -> NDArray[Any]:
-    """Return the numbers in a file; raises UserError naming it."""
-    try:
-        if path.suffix == ".csv":
-            return _csv(path)
-        stored = np.load(path, allow_pickle=False)
-        if path.suffix == ".npy":
-            array: NDArray[Any] = stored
-        else:
-            names = stored.files
-            if key not in names and len(names) != 1:
-                raise ValueError(f"holds the arrays {', '.join(names)}, expected {key!r} or one alone")
-            array = stored[key if key in names else names[0]]
-        if array.dtype.kind not in "fiu" or not array.size:
-            raise ValueError(f"holds {array.dtype} {array.shape}, expected numbers")
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: {error}") from error
-    return array
-
-
-def _csv(path: Path) -> NDArray[np.float64]:
-    lines = path.read_text().strip().splitlines()
-    header = not all(_is_number(cell) for cell in lines[0].split(",")) if lines else False
-    found = np.loadtxt(lines[int(header) :], delimiter=",", ndmin=2)
-    return found if found.shape[1] > 1 else found[:, 0]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _votes(probs: NDArray[np.float32]) -> NDArray[Any]:

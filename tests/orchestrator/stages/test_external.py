@@ -36,7 +36,7 @@ def write(folder: Path, rows: slice, members: dict[str, NDArray[Any]]) -> Path:
 
 def judge(folder: Path, **ensemble: Any) -> dict[str, Any]:
     experiment = Experiment.model_validate({"ensemble": ensemble, "search": {"metric": "accuracy"}}, strict=False)
-    found: dict[str, Any] = json.loads(run_external(folder, experiment, lambda _: None).ensemble.read_text())
+    found: dict[str, Any] = json.loads(run_external(str(folder), experiment, lambda _: None).ensemble.read_text())
     return found
 
 
@@ -86,7 +86,7 @@ def test_numbers_are_judged_as_regression(tmp_path: Path) -> None:
     for name in "ab":
         np.save(tmp_path / f"{name}.npy", targets + rng.normal(size=200))
     experiment = Experiment.model_validate({"data": {"task": "regression"}}, strict=False)
-    found = json.loads(run_external(tmp_path, experiment, lambda _: None).ensemble.read_text())
+    found = json.loads(run_external(str(tmp_path), experiment, lambda _: None).ensemble.read_text())
     assert found["judgement"]["verdict"]["metric"] == "rmse"
     assert found["diversity"]["ambiguity"] > 0
 
