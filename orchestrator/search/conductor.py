@@ -116,14 +116,14 @@ class Conductor:
                 self._queue.append(log.spec)
 
     def add_specs(self, specs: Sequence[TrialSpec]) -> None:
-        """Queue a list of trials; those that ended before are not run again, unfinished ones go on."""
+        """Queue a list of trials: those that ended are not run again, unfinished ones go on, barren ones are made anew."""
         for spec in specs:
             log = self._logs.get(spec.trial_id)
-            if log is None:
+            if log is None or log.barren:
                 self._create(spec, {})
             else:
                 self._add(log.spec)
-            if log is None or not log.status:
+            if not self._logs[spec.trial_id].status:
                 self._queue.append(self._logs[spec.trial_id].spec)
         self.board.total = len(self._mine)
 

@@ -52,12 +52,22 @@ def identity(experiment: Experiment, *, search: bool) -> dict[str, Any]:
 
 
 def known(events: Sequence[Event]) -> dict[str, Any]:
-    """Return what the ledger's events say of the identity."""
-    return {key: value for event in events if event["event"] == "identity" for key, value in event["values"].items()}
+    """Return what the ledger's events say of the identity; what a search says is the whole of it."""
+    found: dict[str, Any] = {}
+    for event in events:
+        if event["event"] == "identity":
+            found = event["values"] if _SEARCHED in event["values"] else found | event["values"]
+    return found
 
 
 def check_identity(experiment: Experiment, events: Sequence[Event], root: Path) -> None:
-    """Raise UserError naming every key that made what the run folder holds and is another one now."""
+    """Raise UserError naming every key that made what the run folder holds and is another one now.
+
+    A folder without a trial of the search and without a trained epoch holds nothing yet.
+    """
+    logs = trial_logs(events)
+    if not any(log.epochs or log.spec.kind == "trial" for log in logs.values()):
+        return
     before, now = known(events), identity(experiment, search=False)
     searched = _SEARCHED in before
     if searched:
@@ -67,8 +77,8 @@ def check_identity(experiment: Experiment, events: Sequence[Event], root: Path) 
     if _SEARCHED in now:
         keys = [key for key in {**before, **now} if key in keys or key.startswith(_OPEN)]
     changes = _differences(before, now, keys)
-    baseline = trial_logs(events).get("baseline")
-    if baseline is not None:
+    baseline = logs.get("baseline")
+    if baseline is not None and not baseline.barren:
         told = {key.rpartition(".")[2] for key, *_ in changes}
         found = config_changes(baseline.first.config, baseline_config(experiment))
         changes += [(f"baseline.{key}", old, new) for key, old, new in found if key not in told]

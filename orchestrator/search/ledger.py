@@ -92,6 +92,11 @@ class TrialLog:
     told: float | None = None
     """What the searcher was told of it, where that is not its own best score."""
 
+    @property
+    def barren(self) -> bool:
+        """Return whether it failed before its first epoch, so that trying it again costs and changes nothing."""
+        return self.status == "failed" and not self.epochs
+
 
 def trial_logs(events: Iterable[Event]) -> dict[str, TrialLog]:
     """Return what is known of every trial, in order of creation."""
@@ -102,11 +107,12 @@ def trial_logs(events: Iterable[Event]) -> dict[str, TrialLog]:
 
 
 def apply(logs: dict[str, TrialLog], event: Event) -> None:
-    """Let one event change the logs; the same epoch told twice counts once."""
+    """Let one event change the logs; the same epoch told twice counts once, what failed at once may be created again."""
     kind, log = event["event"], logs.get(event.get("trial_id", ""))
     if kind == "created":
         spec = spec_from(event["spec"])
-        logs.setdefault(spec.trial_id, TrialLog(spec, spec, event.get("drawn", {})))
+        if log is None or log.barren:
+            logs[spec.trial_id] = TrialLog(spec, spec, event.get("drawn", {}))
     elif log is None:
         return
     elif kind == "epoch":

@@ -66,13 +66,13 @@ def run_specs(
 ) -> list[MemberRecord]:  # fmt: skip
     """Train a fixed list (baseline, refits, bags) and return their records in its order.
 
-    Those that ended before are not run again, unfinished ones go on from their checkpoints; one that is there under its id
-    with another configuration raises UserError.
+    Those that ended before are not run again, but for those that failed before their first epoch; unfinished ones go on from
+    their checkpoints; one that is there under its id with another configuration raises UserError.
     """
     with driver_lock(workspace.lock):
         events = events_of(workspace)
         check_identity(experiment, events, workspace.root)
-        logs = trial_logs(events)
+        logs = {trial_id: log for trial_id, log in trial_logs(events).items() if not log.barren}
         for spec in specs:
             if spec.trial_id in logs:
                 check_spec(logs[spec.trial_id].first, spec, workspace.root)
@@ -134,7 +134,7 @@ def _conduct(
     )  # fmt: skip
     with _closing(conductor, tracker if heads else NullTracker(), again, metric=search.metric if source is not None else ""):
         made_of = identity(experiment, search=source is not None)
-        if not made_of.keys() <= known(events).keys():
+        if known(events) | made_of != known(events):
             conductor.identity(made_of)
         prepare(conductor)
         if conductor.pending:

@@ -37,6 +37,7 @@ def trained(context: Context) -> None:
     ledger.append("identity", values=identity(context.experiment, search=True))
     baseline = TrialSpec("baseline", baseline_config(context.experiment), kind="baseline")
     ledger.append("created", "baseline", spec=spec_to(baseline), drawn={})
+    ledger.append("epoch", "baseline", epoch=1, metrics={})
     ledger.close()
 
 

@@ -25,6 +25,7 @@ def ledger(experiment: Experiment, *, search: bool = True) -> list[Event]:
     return [
         {"event": "identity", "values": identity(experiment, search=search)},
         {"event": "created", "trial_id": "baseline", "spec": spec_to(baseline)},
+        {"event": "epoch", "trial_id": "baseline", "epoch": 1, "metrics": {}},
     ]
 
 
@@ -87,6 +88,10 @@ def test_a_changed_training_is_named_once(experiment: MakeExperiment) -> None:
     with pytest.raises(UserError, match="baseline.lr: was 0.001, now 0.5"):
         check_identity(experiment(train={"lr": 0.5}), ledger(made, search=False), ROOT)
     check_identity(experiment(train={"device": "auto", "workers": 2}), ledger(made), ROOT)
+
+
+def test_what_failed_at_once_binds_nobody(experiment: MakeExperiment) -> None:
+    check_identity(experiment(seed=1, train={"lr": 0.5}), ledger(experiment(), search=False)[:2], ROOT)
 
 
 def test_the_seed_is_named_and_a_ledger_without_identity_holds_nothing(experiment: MakeExperiment) -> None:

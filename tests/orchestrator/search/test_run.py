@@ -272,6 +272,19 @@ def test_listed_specs_with_another_configuration_are_refused(experiment: MakeExp
         run_specs(experiment(), workspace, Telling(), [TrialSpec("a-seeds1", {"lr": 0.25, "epochs": 2}, kind="refit")])
 
 
+def test_a_list_that_failed_at_once_is_tried_again_also_with_another_configuration(
+    fake: type[FakeTrainable], experiment: MakeExperiment, workspace: Workspace
+) -> None:
+    fake.FATES["broken"] = fate_times(ValueError("train.weights: no such file"), at=1, times=2)
+    for config, status in (({"lr": 0.5}, "failed"), ({"lr": 0.5}, "failed"), ({"lr": 0.25, "epochs": 2}, "finished")):
+        made = experiment(train=config)
+        spec = TrialSpec("baseline", baseline_config(made), kind="baseline")
+        (record,) = run_specs(made, workspace, Telling(), [spec], progress=Silent())
+        assert (record.status, record.config["lr"]) == (status, config["lr"])
+    with pytest.raises(UserError, match="baseline.lr: was 0.25, now 0.5"):
+        run_specs(experiment(train={"lr": 0.5}), workspace, Telling(), [spec], progress=Silent())
+
+
 def test_listed_specs_leave_the_searchs_own_run_alone(experiment: MakeExperiment, workspace: Workspace) -> None:
     made, before, after = experiment(trials=2), Telling(), Telling()
     run_specs(made, workspace, before, [TrialSpec("baseline", baseline_config(made), kind="baseline")], progress=Silent())
