@@ -33,7 +33,7 @@ GREEDY_ARRAYS = 50
 ARRAYS_BYTES = 256 << 20
 SHARPNESS, WORTHWHILE_NATS = (2.0, 4.0, 8.0), 1e-4
 """Powers to which convex also takes the members' probabilities, and what each must bring for the next to be tried."""
-SHARPENED = 50
+SHARPENED = 25
 """Members that are looked at sharpened."""
 
 
