@@ -51,7 +51,8 @@ def run_ensemble(context: Context) -> dict[str, Any]:
     write_json(context.workspace.ensemble, found)
     _track(context, found)
     verdict = found["judgement"]["verdict"]
-    context.say(f"ensemble: {len(chosen.member_ids)} members ({chosen.method}); {verdict['text']}")
+    gap = "" if chosen.gap is None else f", certified within {chosen.gap:.0e} of its optimum"
+    context.say(f"ensemble: {len(chosen.member_ids)} members ({chosen.method}{gap}); {verdict['text']}")
     if context.experiment.ensemble.require_gain and not verdict["gain"]:
         raise RunFailed(f"ensemble.require_gain: {verdict['text']}")
     return found

@@ -43,6 +43,7 @@ def test_a_student_is_judged_measured_and_exported_but_chooses_nothing(
     said: list[str] = []
     with open_run(experiment, said.append) as context:
         found = run_ensemble(context)
+        assert any("(convex, certified within" in line for line in said)
         assert found["ensemble"] == bagged_run.found["ensemble"], "the choice is the same with a student as without"
         (relative,) = [row for row in found["family"] if row["name"] == NAME]
         (trial_id,) = relative["ensemble"]["member_ids"]
