@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from orchestrator.ensemble.ensemble import Ensemble
 
 NAME = "distilled"
-SOFTNESS = 2.0
-"""Temperature of the answers: members have seen these rows and are surer of them than of others."""
-SHARE = 0.9
-"""Share of the answers in what the student is trained towards; the label has the rest."""
 
 
 def run_student(fitting: Fitting, chosen: Ensemble) -> dict[str, Ensemble]:
@@ -34,32 +30,24 @@ def run_student(fitting: Fitting, chosen: Ensemble) -> dict[str, Ensemble]:
         return {}
     record = _train(fitting, _answers(fitting, chosen))
     if not record.usable:
-        fitting.context.say(f"{NAME}: the student {record.status} ({record.stop_reason or record.error.splitlines()[0]})")
+        reason = (record.stop_reason or record.error or "no epoch").splitlines()[0]
+        fitting.context.say(f"{NAME}: the student {record.status} ({reason}); the family goes without")
         return {}
     return {NAME: fitting.given([record.trial_id], NAME)}
 
 
 def _answers(fitting: Fitting, chosen: Ensemble) -> NDArray[np.float32]:
-    """Return what the student is trained towards, for every training row."""
+    """Return what the student is trained towards, for every training row: the ensemble's calibrated probabilities, or values.
+
+    Softened by a further temperature, or mixed with the labels, they taught no better where it was measured.
+    """
     from orchestrator.search.predict_members import predict_split
 
     context, train = fitting.context, splits_of(fitting.context).train
     countdown = Countdown(context.say, "the teacher's answers", len(chosen.member_ids) * len(train))
     predict_split(context.workspace, context.data, chosen.member_ids, "train", heard=countdown)
     answers = fitting.combined(chosen, "train")
-    if fitting.spec.regression:
-        return (SHARE * answers[:, 0] + (1 - SHARE) * train.targets).astype(np.float32)
-    return soft_targets(answers, train.targets, softness=SOFTNESS, share=SHARE)
-
-
-def soft_targets(
-    probs_NC: NDArray[np.float32], labels_N: NDArray[np.generic], *, softness: float, share: float
-) -> NDArray[np.float32]:
-    """Return share * softmax(log p / softness) + (1 - share) * one-hot label, [N, C]."""
-    from orchestrator.ensemble.calibration import apply_temperature
-
-    one_hot = np.eye(probs_NC.shape[1], dtype=np.float32)[labels_N.astype(np.int64)]
-    return (share * apply_temperature(probs_NC, softness) + (1 - share) * one_hot).astype(np.float32)
+    return answers[:, 0] if fitting.spec.regression else answers
 
 
 def _train(fitting: Fitting, answers: NDArray[np.float32]) -> MemberRecord:
