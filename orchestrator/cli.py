@@ -76,7 +76,7 @@ def run(source: Source = None, override: Overrides = None, address: Address = No
         if json_:
             print_json(summary(context.workspace))
         else:
-            print_summary(context.workspace, source)
+            print_summary(context.workspace)
 
 
 @app.command()
@@ -168,7 +168,7 @@ def ensemble(
 
     with _open(source, override, verb="ensemble", address=address, ensemble__require_gain=gain) as context:
         run_ensemble(context)
-        print_ensemble(context.workspace, source, json_=json_)
+        print_ensemble(context.workspace, json_=json_)
 
 
 @app.command()

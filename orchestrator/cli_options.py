@@ -23,9 +23,7 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output")]
 Address = Annotated[
     str | None,
-    typer.Option(
-        "--address", help="Ray cluster of this call: auto or HOST:PORT (default: search.address)"
-    ),
+    typer.Option("--address", help="Ray cluster of this call: auto or HOST:PORT (default: search.address)"),
 ]
 
 

@@ -25,8 +25,8 @@ OWN: dict[str, set[str]] = {
     "orchestrator.store": {"trainables.config", "trainables.data.dataset"},
     "orchestrator.tracking": {"orchestrator.config", "orchestrator.errors", "orchestrator.store"},
     "orchestrator.search": {
-        "orchestrator.config", "orchestrator.errors", "orchestrator.experiment_file", "orchestrator.store", "orchestrator.tracking.tracker",
-        "orchestrator.resolve", "trainables", "search_spaces",
+        "orchestrator.config", "orchestrator.errors", "orchestrator.experiment_file", "orchestrator.store",
+        "orchestrator.tracking.tracker", "orchestrator.resolve", "trainables", "search_spaces",
     },
     "orchestrator.ensemble": {"orchestrator.store.records", "orchestrator.errors"},
     "orchestrator.diagnosis": {"orchestrator.store", "orchestrator.errors", "trainables"},

@@ -33,28 +33,27 @@ def summary(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def print_ensemble(workspace: Workspace, source: Path | None = None, *, json_: bool = False) -> None:
+def print_ensemble(workspace: Workspace, *, json_: bool = False) -> None:
     """Print what `ensemble.json` holds as JSON, or its table; for a run also the next commands."""
     if json_:
         print(workspace.ensemble.read_text(), end="")
         return
     print_table(workspace, SHOWN)
     if workspace.experiment.exists():
-        print_next(workspace, source)
+        print_next(workspace)
 
 
-def print_summary(workspace: Workspace, source: Path | None) -> None:
+def print_summary(workspace: Workspace) -> None:
     """Print the small table and the next commands on standard output."""
     print_table(workspace, SMALL)
-    print_next(workspace, source)
+    print_next(workspace)
 
 
-def print_next(workspace: Workspace, source: Path | None) -> None:
+def print_next(workspace: Workspace) -> None:
     """Print the commands that one types after a run."""
-    run = source if source is not None else workspace.root
     images = shown_path(workspace.samples) if workspace.samples.is_dir() else "IMAGE..."
     verbs = {
-        f"ui {shown_path(run)}": "browse every score in MLflow",
+        f"ui {shown_path(workspace.root)}": "browse every score in MLflow",
         f"predict {shown_path(workspace.bundle)} {images}": "classify images",
         "init folder:PATH": "an experiment file for your own images",
     }

@@ -32,7 +32,7 @@ def shown(printed: str) -> dict[str, str]:
 
 
 def test_the_small_table_has_baseline_single_seeds_greedy_and_what_was_chosen(workspace: Workspace, capsys: Any) -> None:
-    print_summary(workspace, None)
+    print_summary(workspace)
     found = shown(capsys.readouterr().out)
     assert list(found) == ["baseline", "best single", "seed ensemble", "greedy ensemble", "convex ensemble"]
     assert found["convex ensemble"] == "3"
