@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.search.algorithms import Proposer
-from orchestrator.search.board import Board, Row
+from orchestrator.search.board import DONE, Board, Row
 from orchestrator.search.ending import final_record, headline, hopeless, sentence, take_over
 from orchestrator.search.ledger import Event, Ledger, TrialLog, apply, read_events, spec_to
 from orchestrator.search.progress import Progress, Silent
@@ -141,6 +141,11 @@ class Conductor:
     def live(self) -> int:
         """Return how many trials are being trained."""
         return len(self._live)
+
+    @property
+    def left(self) -> int:
+        """Return how many trials have not ended, those still to be proposed too."""
+        return self.board.total - self.board.count(*DONE)
 
     @property
     def finished(self) -> bool:

@@ -46,7 +46,8 @@ class Signalled(KeyboardInterrupt):
 def signals(first: Callable[[int], None]) -> Iterator[None]:
     """Call `first(signal)` on the first signal and raise Signalled on a second one; old handlers return afterwards.
 
-    Handlers are set also where a parent had the signal ignored (`cmd &`). Off the main thread nothing is changed.
+    Handlers are set also where a parent had the signal ignored (`cmd &`), but for SIGHUP: `nohup` wants it ignored. Off the
+    main thread nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -59,7 +60,8 @@ def signals(first: Callable[[int], None]) -> Iterator[None]:
             raise Signalled(signum)
         first(signum)
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    taken = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN or n != getattr(signal, "SIGHUP", None)]
+    before = {number: signal.signal(number, handle) for number in taken}
     try:
         yield
     finally:

@@ -18,7 +18,6 @@ import ray
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
-from orchestrator.search.preflight import check_node, versions
 
 OBJECT_STORE = 128 * 2**20
 """Bytes of a local Ray's object store: trials send one line an epoch, images travel through the node's cache."""
@@ -36,14 +35,17 @@ class Share:
     gpus: float
 
 
-def share_out(search: SearchSection, *, cpus: float, gpus: float) -> Share:
+def share_out(search: SearchSection, *, cpus: float, gpus: float, growing: bool = False) -> Share:
     """Divide a cluster among trials; raises UserError when it cannot hold one (Tune would wait for ever).
 
     `gpus_per_trial: -1` shares each GPU evenly among the trials that run at once: at most four where nobody said how many.
+    Where nodes may still come (`growing`), what a trial is given does not depend on how many are there.
     """
     per_gpu = search.gpus_per_trial
     at_once = search.concurrency or max(1, int(cpus / search.cpus_per_trial))
-    if per_gpu < 0:
+    if per_gpu < 0 and growing:
+        per_gpu = 1.0 / min(TRIALS_PER_GPU, search.concurrency or TRIALS_PER_GPU) if gpus else 0.0
+    elif per_gpu < 0:
         at_once = at_once if search.concurrency or not gpus else min(at_once, int(gpus * TRIALS_PER_GPU))
         per_gpu = 0.0 if not gpus else 1.0 / math.ceil(at_once / gpus)
     if cpus < search.cpus_per_trial or gpus < per_gpu:
@@ -52,6 +54,16 @@ def share_out(search: SearchSection, *, cpus: float, gpus: float) -> Share:
             f"Ray has {cpus:g} and {gpus:g}; ask for less or add nodes"
         )
     return Share(at_once, search.cpus_per_trial, per_gpu)
+
+
+def places(share: Share, *, cpus: float, gpus: float, most: int = 0) -> int:
+    """Return how many trials of a share's size find room at once, `most` at most (0: no limit), and one at least.
+
+    The one is what Tune waits with while no node is there, and what its autoscaler sees.
+    """
+    fit = int(cpus / share.cpus + 1e-9)
+    fit = min(fit, int(gpus / share.gpus + 1e-9)) if share.gpus else fit
+    return max(1, min(fit, most or fit))
 
 
 @contextmanager
@@ -100,26 +112,6 @@ def shut_down() -> None:
             ray.shutdown()
     finally:
         gc.enable()
-
-
-def check_cluster(data: dict[str, Any], root: str, tracking: str) -> None:
-    """Look from every node at the data, the run folder and the tracking server; raises UserError naming all faults."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    look = ray.remote(num_cpus=0, max_retries=0)(check_node)
-    pending = {}
-    for node in (n for n in ray.nodes() if n["Alive"]):
-        strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        task = look.options(scheduling_strategy=strategy).remote(data, root, tracking, versions())
-        pending[task] = node["NodeManagerHostname"] or node["NodeManagerAddress"]
-    problems = []
-    for task, name in pending.items():
-        try:
-            problems += [f"node {name}: {fault}" for fault in ray.get(task, timeout=120)]
-        except Exception as error:
-            problems.append(f"node {name}: the check did not run ({str(error).strip().splitlines()[-1]})")
-    if problems:
-        raise UserError("the cluster is not ready:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 class Watchdog:

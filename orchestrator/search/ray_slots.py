@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
 from orchestrator.search.engine import OVER, SlotEngine
+from orchestrator.search.ray_nodes import Nodes, Room
 
 PROXY_CPUS = 0.01
 """What Ray is told that a proxy needs: nothing worth counting, but not nothing, which Tune refuses."""
@@ -113,8 +114,12 @@ class Engines:
         self._search = uuid.uuid4().hex[:8]
         self._engines: list[_Engine] = []
         self._made = 0
-        self.at_once = share.trials
         self.trainable = tune.with_resources(SlotProxy, {"cpu": PROXY_CPUS})
+
+    @property
+    def at_once(self) -> int:
+        """Return how many trials there are at once."""
+        return self._share.trials
 
     def place(self, trial_id: str) -> dict[str, Any]:
         """Return what a trial's proxy must know: the engine with the fewest trials, a fresh one where one is missing."""
@@ -162,6 +167,37 @@ class Engines:
             .remote(self._job, slots=share.slots, threads=max(1, int(share.cpus)))
         )
         return _Engine(name, actor, actor.live.remote(), set())
+
+
+class EnginesOn(Engines):
+    """The same on a cluster whose nodes come and go: engines where there is room, and room asked for all trials left."""
+
+    def __init__(self, search: SearchSection, job: Mapping[str, Any], nodes: Nodes, left: Callable[[], int]) -> None:
+        self._section, self._nodes, self._left = search, nodes, left
+        bundle = {"CPU": search.cpus_per_trial, "GPU": max(search.gpus_per_trial, 0.0)}
+        nodes.wait_for(self._holds, bundle, math.ceil(left() / search.slots))
+        super().__init__(self._now(), job)
+
+    @property
+    def at_once(self) -> int:
+        """Return how many trials the present nodes' engines have; where none is there, as many as before wait."""
+        with contextlib.suppress(UserError):
+            self._share = self._now()
+        engine = {"CPU": self._share.cpus, "GPU": self._share.gpus}
+        self._nodes.ask_for(engine, math.ceil(min(self._left(), self._section.concurrency or self._left()) / self._share.slots))
+        return self._share.trials
+
+    def close(self) -> list[dict[str, Any]]:
+        """Ask for nothing any more, end the engines and return what they say."""
+        self._nodes.ask_for({}, 0)
+        return super().close()
+
+    def _now(self) -> EngineShare:
+        room = self._nodes.look()
+        return share_slots(self._section, cpus=room.cpus, gpus=room.gpus, nodes=room.nodes)
+
+    def _holds(self, room: Room) -> bool:
+        return room.cpus >= self._section.cpus_per_trial and room.gpus >= max(self._section.gpus_per_trial, 0.0)
 
 
 def told_of(summaries: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:

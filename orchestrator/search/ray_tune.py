@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +23,9 @@ from orchestrator.search.conductor import Conductor
 from orchestrator.search.interrupt import Ending, Signalled, raise_now, signals
 from orchestrator.search.ledger import spec_from, spec_to
 from orchestrator.search.preflight import driver_token
-from orchestrator.search.ray_cluster import Share, Watchdog, check_cluster, ray_session, share_out
-from orchestrator.search.ray_slots import Engines, share_slots, told_of
+from orchestrator.search.ray_cluster import Share, Watchdog, places, ray_session, share_out
+from orchestrator.search.ray_nodes import Checks, Nodes, Room
+from orchestrator.search.ray_slots import Engines, EnginesOn, share_slots, told_of
 from orchestrator.search.schedulers import Verdict
 from orchestrator.store.workspace import Workspace
 from trainables.data import DataConfig
@@ -33,12 +36,13 @@ def run_ray(
 ) -> None:  # fmt: skip
     """Run the conductor's trials on Ray; raises Signalled after a clean stop, RunFailed when Ray itself is lost."""
     search = experiment.search
-    with signals(raise_now), ray_session(search):
+    job = {"data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric}
+    with signals(raise_now), ray_session(search), contextlib.ExitStack() as stack:
+        nodes = None
         if search.address != "local":
-            with driver_token(workspace.root):
-                check_cluster(dataclasses.asdict(data), str(workspace.root), _tracking_server(experiment))
-        job = {"data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric}
-        workers = _workers(search, job)
+            stack.enter_context(driver_token(workspace.root))
+            nodes = Nodes(Checks(dataclasses.asdict(data), str(workspace.root), _tracking_server(experiment)))
+        workers = _workers(search, job, nodes, conductor)
         watchdog = Watchdog()
         course = _Course(conductor, ending, watchdog, workers)
         with watchdog, signals(course.signalled):
@@ -55,7 +59,10 @@ class Workers(Protocol):
     """Where trials are trained: what Tune starts for each, how many at once, and what is told of each one's way."""
 
     trainable: Any
-    at_once: int
+
+    @property
+    def at_once(self) -> int:
+        """Return how many trials may be under way now."""
 
     def place(self, trial_id: str) -> dict[str, Any]:
         """Return what a trial's worker must know beside its spec."""
@@ -71,8 +78,13 @@ class _Processes:
     """A process a trial, reused by the next one."""
 
     def __init__(self, share: Share) -> None:
+        self._share = share
         self.trainable = tune.with_resources(train_on_ray, {"cpu": share.cpus, "gpu": share.gpus})
-        self.at_once = share.trials
+
+    @property
+    def at_once(self) -> int:
+        """Return how many run at once."""
+        return self._share.trials
 
     def place(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
         """Return nothing."""
@@ -86,15 +98,47 @@ class _Processes:
         return []
 
 
-def _workers(search: SearchSection, job: dict[str, Any]) -> Workers:
+class _ProcessesOn(_Processes):
+    """The same on a cluster whose nodes come and go: as many at once as find room, and room asked for all that are left."""
+
+    def __init__(self, search: SearchSection, nodes: Nodes, left: Callable[[], int]) -> None:
+        bundle = {"CPU": search.cpus_per_trial, "GPU": max(search.gpus_per_trial, 0.0)}
+        room = nodes.wait_for(partial(_holds, search), bundle, min(left(), search.concurrency or left()))
+        super().__init__(share_out(search, cpus=room.cpus, gpus=room.gpus, growing=True))
+        self._most, self._nodes, self._left = search.concurrency, nodes, left
+
+    @property
+    def at_once(self) -> int:
+        """Return how many find room now; it is a moment's work unless the last look is old."""
+        room, left = self._nodes.look(), self._left()
+        self._nodes.ask_for({"CPU": self._share.cpus, "GPU": self._share.gpus}, min(left, self._most or left))
+        return places(self._share, cpus=room.cpus, gpus=room.gpus, most=self._most)
+
+    def close(self) -> list[dict[str, Any]]:
+        """Ask for nothing any more, and return nothing."""
+        self._nodes.ask_for({}, 0)
+        return []
+
+
+def _workers(search: SearchSection, job: dict[str, Any], nodes: Nodes | None, conductor: Conductor) -> Workers:
+    """Return where trials are trained: as many as fit on Ray's own node, or on a cluster's nodes as they come and go."""
     import ray
 
+    def left() -> int:
+        return conductor.left
+
+    if nodes is not None:
+        return EnginesOn(search, job, nodes, left) if search.backend == "slots" else _ProcessesOn(search, nodes, left)
     resources = ray.cluster_resources()
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     if search.backend == "slots":
-        nodes = sum(bool(node["Alive"] and node["Resources"].get("CPU")) for node in ray.nodes())
-        return Engines(share_slots(search, cpus=cpus, gpus=gpus, nodes=nodes), job)
+        return Engines(share_slots(search, cpus=cpus, gpus=gpus), job)
     return _Processes(share_out(search, cpus=cpus, gpus=gpus))
+
+
+def _holds(search: SearchSection, room: Room) -> bool:
+    """Return whether a cluster has room for one trial."""
+    return room.cpus >= search.cpus_per_trial and room.gpus >= max(search.gpus_per_trial, 0.0)
 
 
 def _tracking_server(experiment: Experiment) -> str:
@@ -215,7 +259,8 @@ class _Handout(_Stateless, Searcher):  # type: ignore[misc]  # Ray is not typed
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
         """Return a trial's config, None for "not now", or FINISHED."""
         conductor, workers = self._course.conductor, self._course.workers
-        if self._course.over or conductor.live >= workers.at_once:
+        at_once = self._course.guarded(lambda: workers.at_once, 0)  # a cluster's nodes are looked at, and may be found unfit
+        if self._course.over or conductor.live >= at_once:
             return None
         spec = self._course.guarded(conductor.next_spec)
         if spec is None:
