@@ -151,5 +151,5 @@ def can_grow() -> bool:
     report = json.loads(status).get("autoscaler_report") if status else None
     if not report:
         return False
-    mirrored = {format_readonly_node_type(node["NodeID"]) for node in ray.nodes()}
-    return not set(report.get("active_nodes", ())) <= mirrored
+    kinds = {*report["active_nodes"], *report["pending_launches"], *(kind for _, kind, *_ in report["pending_nodes"])}
+    return not kinds <= {format_readonly_node_type(node["NodeID"]) for node in ray.nodes()}
