@@ -38,9 +38,10 @@ class SlotArray:
         for slot, model in enumerate(self.models):
             self.optimizer.take(slot, model.config)
             self.optimizer.write(slot, model.optimizer.state_dict()["state"], steps=model.epoch * model.steps)
-            self._share(slot, model)
         self.seeds = torch.tensor([model.config.seed for model in self.models], device=first.device)
         self.clips = torch.tensor([model.config.clip_norm for model in self.models], dtype=torch.float64, device=first.device)
+        for slot, model in enumerate(self.models):  # last, so that models are as they were where memory does not suffice
+            self._share(slot, model)
 
     @torch.no_grad()
     def _share(self, slot: int, model: ImageModel) -> None:

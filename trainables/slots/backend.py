@@ -9,7 +9,7 @@ import torch
 
 from trainables.config import fusion_key
 from trainables.image_model import ImageModel
-from trainables.slots.pool import Packed, Pool, SlotPool, Turns, trains_alone
+from trainables.slots.pool import Packed, Pool, SlotPool, Turns, out_of_memory, trains_alone
 from trainables.slots.probe import Verdict, probe
 from trainables.slots.timing import bucket, device_name, packing_gain, remembered_gain
 
@@ -20,7 +20,16 @@ _VERDICTS: dict[tuple[object, ...], Verdict] = {}
 
 
 def choose_pool(model: ImageModel) -> tuple[Pool, str]:
-    """Return (pool, reason) for the trials of a model's key: packed where that is right and not slower, else in turns."""
+    """Return (pool, reason) for the trials of a model's key: packed where that is right, fits and pays, else in turns."""
+    try:
+        return _choose(model)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return Turns(), "one after another: memory does not suffice to try packing"
+
+
+def _choose(model: ImageModel) -> tuple[Pool, str]:
     reason = trains_alone(model)
     if not reason:
         verdict = _verdict(model)
@@ -30,7 +39,7 @@ def choose_pool(model: ImageModel) -> tuple[Pool, str]:
     gains = Gains(model)
     if gains.pays(FIRST):
         return SlotPool(Packed(gains.pays)), f"packed, {gains.said[FIRST]}"
-    return Turns(), f"one after another: packing would be slower, {gains.said[FIRST]}"
+    return Turns(), f"one after another: packing does not pay, {gains.said[FIRST]}"
 
 
 class Gains:
@@ -42,15 +51,23 @@ class Gains:
         self.said: dict[int, str] = {}
 
     def pays(self, slots: int) -> bool:
-        """Return whether so many slots train faster as one array than one after another."""
+        """Return whether so many slots train faster as one array than one after another, and fit the memory beside the rest."""
         size = bucket(slots)
         if size not in self._pays:
-            words = (*self._words, tuple(self._images.shape), size, device_name(self._images.device))
-            gain, known = remembered_gain(words, lambda: packing_gain(self._model, self._images, slots=size))
+            try:
+                gain, self.said[size] = self._gain(size)
+            except RuntimeError as error:  # not remembered on the disk: another process may have more room
+                if not out_of_memory(error):
+                    raise
+                gain, self.said[size] = 0.0, f"{size} slots do not fit the memory"
             self._pays[size] = gain >= 1.0
-            self.said[size] = f"{gain:.2f}x with {size} slots ({'measured before' if known else 'measured now'})"
             _LOG.info("%d slots: %s", size, self.said[size])
         return self._pays[size]
+
+    def _gain(self, size: int) -> tuple[float, str]:
+        words = (*self._words, tuple(self._images.shape), size, device_name(self._images.device))
+        gain, known = remembered_gain(words, lambda: packing_gain(self._model, self._images, slots=size))
+        return gain, f"{gain:.2f}x with {size} slots ({'measured before' if known else 'measured now'})"
 
 
 def _verdict(model: ImageModel) -> Verdict:

@@ -6,6 +6,7 @@ starts joins at the next; nobody waits for a slower architecture, since that has
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
 from trainables.slots.array import Ending, SlotArray
 
+_LOG = logging.getLogger(__name__)
 Tick = Callable[[list[ImageModel]], list[Ending]]
 DEVICE = threading.RLock()
 """Held by whoever computes in this process: a tick, a model being built, a probe. One device serves one at a time, and
@@ -104,6 +106,16 @@ class Turns:
                 self.seconds += time.monotonic() - started
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch says that memory, a GPU's or the machine's, did not suffice.
+
+    >>> out_of_memory(torch.OutOfMemoryError("CUDA")), out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
 def always(slots: int) -> bool:  # noqa: ARG001
     """Pack any number of slots."""
     return True
@@ -119,20 +131,32 @@ class Packed:
     def __call__(self, models: list[ImageModel]) -> list[Ending]:
         """Train one epoch of every model.
 
-        Only here, where all of them wait, may tensors move: a model that has left keeps its slice of the old array. An array
-        that does not fit the device's memory fails its trials once; from then on they train one after another.
+        Only here, where all of them wait, may tensors move: a model that has left keeps its slice of the old array. Once an
+        array does not fit the memory they train one after another: at once where it could not be built, else after its trials
+        have failed, since what they were in the middle of is lost.
         """
         if len(models) == 1 or not self._pays(len(models)):
             self._dissolve(models)
             return serial(models)
         if self._array is None or self._array.models != models:
             self._dissolve(models)
-            self._array = SlotArray(models)
+            try:
+                self._array = SlotArray(models)
+            except RuntimeError as error:
+                self._give_up(error, len(models))
+                return serial(models)
         try:
             return self._array.epoch()
-        except torch.OutOfMemoryError:
-            self._pays = _never
+        except RuntimeError as error:
+            self._give_up(error, len(models))
             raise
+
+    def _give_up(self, error: RuntimeError, slots: int) -> None:
+        """Pack no more where memory did not suffice; raises any other error again."""
+        if not out_of_memory(error):
+            raise error
+        self._pays = _never
+        _LOG.warning("%d slots as one array do not fit the memory: one after another from now on", slots)
 
     def _dissolve(self, models: list[ImageModel]) -> None:
         if self._array is not None:

@@ -13,6 +13,7 @@ from trainables.contract import NonFiniteLoss
 from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
 from trainables.slots.array import SlotArray
+from trainables.slots.optimiser import SlotOptimizer
 
 CLASSES = ("a", "b", "c")
 
@@ -122,3 +123,19 @@ def test_a_slot_that_diverges_ends_alone(splits: Splits) -> None:
     assert [isinstance(ending, NonFiniteLoss) for ending in endings] == [False, True, False]
     for slot in (0, 2):
         assert largest(state_of(models[slot]), state_of(alone(configs[slot], splits, 1)[0])) < 1e-10
+
+
+def test_an_array_that_finds_no_memory_leaves_its_models_as_they_were(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [ImageModel(BASE.replace(seed=seed), splits) for seed in (1, 2)]
+    places = [p.data_ptr() for model in models for p in model.model.parameters()]
+    write = SlotOptimizer.write
+
+    def no_room(self: SlotOptimizer, slot: int, *args: Any, **more: Any) -> None:
+        if slot == 1:
+            raise torch.OutOfMemoryError("CUDA")
+        write(self, slot, *args, **more)
+
+    monkeypatch.setattr(SlotOptimizer, "write", no_room)
+    with pytest.raises(torch.OutOfMemoryError):
+        SlotArray(models)
+    assert [p.data_ptr() for model in models for p in model.model.parameters()] == places

@@ -181,6 +181,33 @@ def test_an_array_too_large_for_the_device_fails_once_and_then_trains_one_after_
     assert FakeArray.built == [2]
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("MPS backend out of memory")])
+def test_an_array_that_cannot_even_be_built_costs_its_trials_nothing(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(models: list[Any]) -> None:
+        built.append(len(models))
+        raise error
+
+    built: list[int] = []
+    monkeypatch.setattr(pool_module, "SlotArray", no_room)
+    members: list[Any] = [Alone("a", 2), Alone("b", 2)]
+    packed = Packed()
+    assert [ending.epoch for ending in packed(members)] == [1, 1]  # type: ignore[union-attr]
+    assert [ending.epoch for ending in packed(members)] == [2, 2]  # type: ignore[union-attr]
+    assert built == [2] and "2 slots as one array do not fit the memory" in caplog.text
+
+
+def test_another_error_of_building_an_array_is_nobodys_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(models: list[Any]) -> None:
+        raise RuntimeError(f"{len(models)} shapes differ")
+
+    monkeypatch.setattr(pool_module, "SlotArray", broken)
+    members: list[Any] = [Alone("a", 1), Alone("b", 1)]
+    with pytest.raises(RuntimeError, match="2 shapes differ"):
+        Packed()(members)
+
+
 def test_one_member_or_a_number_that_does_not_pay_trains_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "SlotArray", FakeArray)
     monkeypatch.setattr(FakeArray, "built", [])
