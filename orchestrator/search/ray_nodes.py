@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import ray
 from ray._private import ray_constants
 from ray.autoscaler._private.util import format_readonly_node_type
 from ray.autoscaler.sdk import request_resources
-from ray.experimental.internal_kv import _internal_kv_get
+from ray.experimental.internal_kv import _internal_kv_get, internal_kv_get_gcs_client
 
 from orchestrator.errors import UserError
 from orchestrator.search.preflight import check_node, versions
@@ -92,14 +93,52 @@ class Checks:
             raise UserError("the cluster is not ready:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
+@dataclass
+class Reach:
+    """How many bundles an autoscaler can bring room for, found by halving while nodes for what is possible come already.
+
+    Ray's newer autoscaler, which `ray up` starts, does nothing at all for a request that is not possible as a whole.
+    """
+
+    most: int = 0
+    """The largest number known to be possible."""
+    never: int = MOST_BUNDLES + 1
+    """The smallest number known not to be."""
+
+    def within(self, count: int) -> int:
+        """Return how many to ask for where `count` are wanted.
+
+        >>> Reach(most=6, never=12).within(20), Reach(most=8, never=9).within(20), Reach().within(20)
+        (9, 8, 20)
+        """
+        return count if count < self.never else (self.most + self.never) // 2
+
+    def hear(self, count: int, *, possible: bool) -> None:
+        """Note what the autoscaler says of a number."""
+        if possible:
+            self.most = max(self.most, count)
+        else:
+            self.never = min(self.never, count)
+
+
 class Nodes:
-    """A cluster as the search sees it, looked at again every few seconds at most."""
+    """A cluster as the search sees it, looked at again every few seconds at most; at the end its requests are withdrawn."""
 
     def __init__(self, checks: Checks) -> None:
         """Check the nodes that are there; raises UserError naming all faults."""
-        self._checks, self._polled, self._wanted = checks, 0.0, -1
+        self._checks, self._polled = checks, 0.0
+        self._bundle: dict[str, float] = {}
+        self._reach, self._asked, self._unheard_since = Reach(), 0, -1
         self.room = Room()
         self.look(wait_s=120)
+
+    def __enter__(self) -> Nodes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ask for nothing any more, so that idle nodes may go."""
+        with suppress(Exception):  # Ray may be lost
+            request_resources(bundles=[])
 
     def look(self, wait_s: float = 0.0) -> Room:
         """Return what the nodes have now; raises UserError when one that came is not fit for trials."""
@@ -112,11 +151,22 @@ class Nodes:
         return self.room
 
     def ask_for(self, bundle: Mapping[str, float], count: int) -> None:
-        """Ask the autoscaler for room for so many bundles (0: for nothing any more); without one, nobody hears it."""
-        count = min(max(0, count), MOST_BUNDLES)
-        if count != self._wanted:
-            self._wanted = count
-            request_resources(bundles=[{key: value for key, value in bundle.items() if value}] * count)
+        """Ask the autoscaler for room for so many bundles, or as many as it can bring; without one, nobody hears it."""
+        wanted = {key: value for key, value in bundle.items() if value}
+        if wanted != self._bundle:
+            self._bundle, self._reach, self._asked, self._unheard_since = wanted, Reach(), 0, -1
+        self._hear()
+        count = self._reach.within(min(max(0, count), MOST_BUNDLES))
+        if count != self._asked:
+            request_resources(bundles=[wanted] * count)
+            self._asked = count
+            self._unheard_since = newest_state() if count > self._reach.most and speaks() else -1
+
+    def _hear(self) -> None:
+        """Note whether what was asked for is possible, once the autoscaler has seen it."""
+        if self._unheard_since >= 0 and (possible := finds_possible(self._unheard_since)) is not None:
+            self._reach.hear(self._asked, possible=possible)
+            self._unheard_since = -1
 
     def wait_for(self, fits: Callable[[Room], bool], bundle: Mapping[str, float], count: int) -> Room:
         """Return the nodes' room once it fits, asking the autoscaler for it; raises UserError where it never will."""
@@ -124,8 +174,7 @@ class Nodes:
         need = " and ".join(f"{value:g} {key}s" for key, value in bundle.items() if value)
         while not fits(room := self.look()):
             waited = time.monotonic() - begun
-            if waited > PATIENCE_S or (waited > SURE_S and not can_grow()):
-                why = f"none came in {waited / 60:.0f} min (see `ray status`)" if can_grow() else "no autoscaler runs there"
+            if why := self._hopeless(waited):
                 raise UserError(
                     f"search.cpus_per_trial, gpus_per_trial: a trial needs {need}, the cluster has {room.cpus:g} CPUs and "
                     f"{room.gpus:g} GPUs; {why}; ask for less or add nodes"
@@ -140,12 +189,45 @@ class Nodes:
             time.sleep(POLL_S / 4)
         return room
 
+    def _hopeless(self, waited: float) -> str:
+        """Return why nobody should wait for a first node any longer, "" while it may come."""
+        if self._reach.never == 1:
+            return "its autoscaler has no kind of node that would do"
+        if waited > SURE_S and not can_grow():
+            return "no autoscaler runs there"
+        return f"none came in {waited / 60:.0f} min (see `ray status`)" if waited > PATIENCE_S else ""
+
+
+def speaks() -> bool:
+    """Return whether the autoscaler is the newer one, which says what it finds impossible."""
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+    return bool(is_autoscaler_v2())
+
+
+def _status() -> Any:
+    """Return what Ray's controller knows of the cluster and of the autoscaler's last round."""
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+
+    return GetClusterStatusReply.FromString(internal_kv_get_gcs_client().get_cluster_status(timeout_s=10))
+
+
+def newest_state() -> int:
+    """Return the number of the cluster's newest state."""
+    return int(_status().cluster_resource_state.cluster_resource_state_version)
+
+
+def finds_possible(state: int) -> bool | None:
+    """Return whether the autoscaler can bring what is asked for; None while it has not seen a state after this one."""
+    told = _status().autoscaling_state
+    if told.last_seen_cluster_resource_state_version <= state:
+        return None
+    return not told.infeasible_cluster_resource_constraints
+
 
 def can_grow() -> bool:
     """Return whether an autoscaler runs that can add nodes: one that only mirrors those that are there cannot."""
-    from ray.autoscaler.v2.utils import is_autoscaler_v2
-
-    if is_autoscaler_v2():
+    if speaks():
         return True
     status = _internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS.encode())
     report = json.loads(status).get("autoscaler_report") if status else None

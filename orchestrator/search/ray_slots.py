@@ -187,11 +187,6 @@ class EnginesOn(Engines):
         self._nodes.ask_for(engine, math.ceil(min(self._left(), self._section.concurrency or self._left()) / self._share.slots))
         return self._share.trials
 
-    def close(self) -> list[dict[str, Any]]:
-        """Ask for nothing any more, end the engines and return what they say."""
-        self._nodes.ask_for({}, 0)
-        return super().close()
-
     def _now(self) -> EngineShare:
         room = self._nodes.look()
         return share_slots(self._section, cpus=room.cpus, gpus=room.gpus, nodes=room.nodes)

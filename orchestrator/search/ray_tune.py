@@ -41,7 +41,8 @@ def run_ray(
         nodes = None
         if search.address != "local":
             stack.enter_context(driver_token(workspace.root))
-            nodes = Nodes(Checks(dataclasses.asdict(data), str(workspace.root), _tracking_server(experiment)))
+            checks = Checks(dataclasses.asdict(data), str(workspace.root), _tracking_server(experiment))
+            nodes = stack.enter_context(Nodes(checks))
         workers = _workers(search, job, nodes, conductor)
         watchdog = Watchdog()
         course = _Course(conductor, ending, watchdog, workers)
@@ -113,11 +114,6 @@ class _ProcessesOn(_Processes):
         room, left = self._nodes.look(), self._left()
         self._nodes.ask_for({"CPU": self._share.cpus, "GPU": self._share.gpus}, min(left, self._most or left))
         return places(self._share, cpus=room.cpus, gpus=room.gpus, most=self._most)
-
-    def close(self) -> list[dict[str, Any]]:
-        """Ask for nothing any more, and return nothing."""
-        self._nodes.ask_for({}, 0)
-        return []
 
 
 def _workers(search: SearchSection, job: dict[str, Any], nodes: Nodes | None, conductor: Conductor) -> Workers:

@@ -21,6 +21,13 @@ from orchestrator.store.workspace import Workspace
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.flaky(reruns=1), pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
 ENV = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+HEAD_ID = "f" * 51 + "00000"
+NEWER = {
+    "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_NODE_TYPE_NAME": "ray.head.default",
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+}  # fmt: skip
+"""What `ray up` sets for the head: its newer autoscaler, which does nothing for a request that is too large as a whole."""
+FAKE = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 
 DRIVER = """
 import json, sys
@@ -44,8 +51,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def empty_cluster() -> Iterator[str]:
+@pytest.fixture(params=["newer", "older"])
+def empty_cluster(request: pytest.FixtureRequest) -> Iterator[str]:
     """A head without CPUs whose autoscaler may start two workers of one CPU each; gives its address."""
     folder = Path(tempfile.mkdtemp(prefix="as", dir="/tmp"))  # a short path: Ray's sockets lie below it
     with socket.socket() as free:
@@ -60,7 +67,7 @@ def empty_cluster() -> Iterator[str]:
     config = {
         "cluster_name": "fake", "max_workers": 2, "upscaling_speed": 10.0, "idle_timeout_minutes": 5,
         "provider": {
-            "type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "head_node_id": "f" * 51 + "00000",
+            "type": "external", "module": FAKE, "gcs_address": f"127.0.0.1:{port}", "head_node_id": HEAD_ID,
             "use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True,
             "launch_multiple": True,
         },
@@ -78,8 +85,9 @@ def empty_cluster() -> Iterator[str]:
         "--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--object-store-memory={100 * 2**20}",
         f"--temp-dir={folder / 'ray'}", f"--autoscaling-config={folder / 'config.yaml'}",
     ]  # fmt: skip
+    env = ENV | (NEWER if request.param == "newer" else {})
     with (folder / "log").open("w") as log:
-        head = subprocess.Popen(command, env=ENV, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        head = subprocess.Popen(command, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
             _wait_for(port, head, folder / "log")
             yield f"127.0.0.1:{port}"
