@@ -71,6 +71,24 @@ def test_a_cluster_is_divided_among_trials(search: dict[str, Any], cpus: float, 
     assert (share.trials, share.cpus, share.gpus) == expected
 
 
+def test_where_nodes_may_come_a_trials_share_does_not_depend_on_how_many_are_there() -> None:
+    cluster = pytest.importorskip("orchestrator.search.ray_cluster")
+    for search, gpus in (({}, 0.25), ({"concurrency": 2}, 0.5), ({"concurrency": 8}, 0.25), ({"gpus_per_trial": 1.0}, 1.0)):
+        for nodes in (1, 2, 8):
+            share = cluster.share_out(SearchSection(**search), cpus=8 * nodes, gpus=nodes, growing=True)
+            assert (share.cpus, share.gpus) == (1.0, gpus)
+    assert cluster.share_out(SearchSection(), cpus=8, gpus=0, growing=True).gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "most", "expected"),
+    [(8, 1, 0, 4), (16, 2, 0, 8), (16, 2, 3, 3), (2, 4, 0, 2), (0, 0, 0, 1), (0, 0, 5, 1), (8, 0, 0, 1)],
+)
+def test_places_follow_the_nodes_and_one_always_waits(cpus: float, gpus: float, most: int, expected: int) -> None:
+    cluster = pytest.importorskip("orchestrator.search.ray_cluster")
+    assert cluster.places(cluster.Share(99, 1.0, 0.25), cpus=cpus, gpus=gpus, most=most) == expected
+
+
 def test_a_trial_that_no_cluster_could_hold_is_refused_instead_of_waited_for() -> None:
     cluster = pytest.importorskip("orchestrator.search.ray_cluster")
     with pytest.raises(UserError, match="a trial needs 4 CPUs and 0 GPUs, .*Ray has 2 and 0"):
@@ -81,16 +99,28 @@ def test_a_trial_that_no_cluster_could_hold_is_refused_instead_of_waited_for() -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_the_second_ends_and_old_handlers_return(number: signal.Signals) -> None:
-    before, seen = signal.signal(number, signal.SIG_IGN), []
+    old = signal.SIG_DFL if number == signal.SIGHUP else signal.SIG_IGN
+    before, seen = signal.signal(number, old), []
     try:
         with pytest.raises(Signalled) as raised, signals(seen.append):
             os.kill(os.getpid(), number)
             assert seen == [number]
             os.kill(os.getpid(), number)
         assert raised.value.exit_code == 128 + number and not isinstance(raised.value, Exception)
-        assert signal.getsignal(number) is signal.SIG_IGN
+        assert signal.getsignal(number) is old
     finally:
         signal.signal(number, before)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before, seen = signal.signal(signal.SIGHUP, signal.SIG_IGN), []
+    try:
+        with signals(seen.append):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert seen == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_local_search_ends_at_the_first_signal_and_off_the_main_thread_nothing_is_changed() -> None:
