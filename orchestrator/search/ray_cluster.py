@@ -18,6 +18,7 @@ import ray
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
+from trainables.cores import usable_cpus
 
 OBJECT_STORE = 128 * 2**20
 """Bytes of a local Ray's object store: trials send one line an epoch, images travel through the node's cache."""
@@ -74,11 +75,9 @@ def ray_session(search: SearchSection) -> Iterator[None]:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if search.address == "local":
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         wanted = math.ceil((1 if search.backend == "slots" else max(search.concurrency, 1)) * search.cpus_per_trial)
-        ray.init(
-            address="local", num_cpus=max(cpus, wanted), include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet
-        )
+        cpus = max(usable_cpus(), wanted)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
     else:
         _join(search.address, quiet)
     for name in ("ray", "ray.tune", "ray.train"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from orchestrator.setup.label_guard import guard_for
 from search_spaces.dimensions import Choice, Dimension
 from search_spaces.space import RandomTrial, Space, draw, size, to_dict
 from trainables.config import TrainConfig
+from trainables.cores import usable_cpus
 
 if TYPE_CHECKING:
     from trainables.data.dataset import ImageSet, Splits
@@ -80,7 +80,7 @@ def check(experiment: Experiment, *, measure: bool = True) -> CheckReport:
         data = _data_lines(splits)
         warnings += [*splits.notices, *_label_warnings(experiment, splits)]
     epochs = int({"epochs": TrainConfig().epochs, **fixed_config(experiment)}["epochs"])
-    cost = estimate(experiment, epochs=epochs, cpus=os.cpu_count() or 1, gpus=_gpus() if measure else 0, measured=measured)
+    cost = estimate(experiment, epochs=epochs, cpus=usable_cpus(), gpus=_gpus() if measure else 0, measured=measured)
     return CheckReport(experiment, space, cost, tuple(warnings), data)
 
 

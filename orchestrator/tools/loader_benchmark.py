@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from orchestrator.config import Experiment
 from orchestrator.resolve import baseline_config
 from orchestrator.setup.check import load_data
 from trainables.config import TrainConfig
+from trainables.cores import usable_cpus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ class LoaderReport:
         """Return where the bottleneck is, in a sentence."""
         alone = self.timings[settings_name(0)].seconds
         gain = alone / self.timings[self.fastest].seconds
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = usable_cpus()
         what = "reading decoded images" if self.decoded else "decoding"
         if gain < 1.1:
             return f"workers gain nothing here: {what} takes less than handing images between processes ({cores} cores)"

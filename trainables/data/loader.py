@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from trainables.cores import usable_cpus
 from trainables.data.dataset import ImageSet
 
 
@@ -106,7 +106,6 @@ def pick_settings(
     More workers must win by a tenth, since they cost memory and a start: on images that are decoded already they never do.
     """
     pinned = torch.device(device).type == "cuda"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     timings = [
         time_loader(
             part,
@@ -115,7 +114,7 @@ def pick_settings(
             device=device,
             limit=limit,
         )
-        for workers in sorted({0, *(count for count in (2, 4, 8) if count <= cores)})
+        for workers in sorted({0, *(count for count in (2, 4, 8) if count <= usable_cpus())})
     ]
     return choose(timings), timings
 
