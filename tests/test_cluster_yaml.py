@@ -55,6 +55,13 @@ def test_token_authentication_and_no_public_port(cluster: dict[str, Any]) -> Non
     assert all(block["CidrIp"] != "0.0.0.0/0" for rule in rules for block in rule["IpRanges"])
 
 
+def test_mlflow_listens_where_the_workers_look_for_it_and_nowhere_else(cluster: dict[str, Any]) -> None:
+    server, uri = cluster["head_setup_commands"]
+    private = "$(hostname -I | cut -d' ' -f1)"
+    assert f"--host {private} --port 5000" in server
+    assert f"MLFLOW_TRACKING_URI=http://{private}:5000" in uri
+
+
 def test_set_up_uses_the_locked_environment_and_a_shared_folder(cluster: dict[str, Any]) -> None:
     commands = " ".join(cluster["setup_commands"])
     assert "make install" in commands
