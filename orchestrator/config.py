@@ -58,6 +58,9 @@ class SearchSection(BaseModel):
     address: str = Field("local", description="local | auto | host:port")
     max_failures: int = Field(2, ge=0)
     time_budget_s: float = Field(0.0, ge=0, description="0: none")
+    trial_timeout_s: float = Field(
+        0.0, ge=0, description="backend ray: a trial in which no epoch ends for so long is ended and tried again; 0: never"
+    )
     keep_weights: int = Field(12, ge=1, description="weights are kept for this many best trials")
     disk_cap_gb: float = Field(5.0, gt=0, description="cap of weights and checkpoints of the whole run folder")
     forbid: tuple[str, ...] = Field((), description="augmentations that change the label: hflip, vflip, rotate180, ...")

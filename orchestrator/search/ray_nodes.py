@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from orchestrator.search.preflight import check_node, versions
 POLL_S, SAY_S = 2.0, 30.0
 """How often nodes are looked at, and how often the wait for them is told."""
 SURE_S, PATIENCE_S = 15.0, 1800.0
-"""How long an autoscaler may take to show itself, and how long its first node may take."""
+"""How long an autoscaler may take to show itself, and how long a search may be without any node for its trials."""
 MOST_BUNDLES = 1000
 GONE = (
     ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError, ray.exceptions.LocalRayletDiedError,
@@ -34,20 +34,18 @@ Node = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Room:
-    """What the living nodes have: CPUs, GPUs, and how many of them have CPUs at all."""
+    """What the nodes that can hold a trial have: CPUs, GPUs, and how many such nodes there are."""
 
     cpus: float = 0.0
     gpus: float = 0.0
     nodes: int = 0
 
 
-def room_of(nodes: Sequence[Node]) -> Room:
-    """Return what the living ones of Ray's node entries have together."""
+def room_of(nodes: Sequence[Node], need: Mapping[str, float]) -> Room:
+    """Return what those of Ray's node entries have together that are alive and each have what one trial needs."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
-    return Room(
-        sum(found.get("CPU", 0.0) for found in alive), sum(found.get("GPU", 0.0) for found in alive),
-        sum(bool(found.get("CPU")) for found in alive),
-    )  # fmt: skip
+    large = [found for found in alive if all(found.get(name, 0.0) >= amount for name, amount in need.items())]
+    return Room(sum(found.get("CPU", 0.0) for found in large), sum(found.get("GPU", 0.0) for found in large), len(large))
 
 
 class Checks:
@@ -56,7 +54,7 @@ class Checks:
     def __init__(self, data: Mapping[str, Any], root: str, tracking: str) -> None:
         self._asked = (dict(data), root, tracking, versions())
         self._known: set[str] = set()
-        self._pending: dict[Any, str] = {}
+        self._pending: dict[Any, Node] = {}
 
     def begin(self, nodes: Sequence[Node]) -> None:
         """Start the look from the living nodes that are new."""
@@ -70,7 +68,11 @@ class Checks:
             task = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
                 *self._asked
             )
-            self._pending[task] = node["NodeManagerHostname"] or node["NodeManagerAddress"]
+            self._pending[task] = node
+
+    def passed(self, node: Node) -> bool:
+        """Return whether a node has been looked from and has no fault."""
+        return node["NodeID"] in self._known and all(node["NodeID"] != other["NodeID"] for other in self._pending.values())
 
     def hear(self, timeout_s: float) -> None:
         """Wait so long at most for what was started; raises UserError naming all faults that were found.
@@ -80,9 +82,10 @@ class Checks:
         if not self._pending:
             return
         done, late = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=timeout_s)
-        problems = [f"node {self._pending[task]}: did not answer in {timeout_s:.0f} s" for task in (late if timeout_s else ())]
+        late = late if timeout_s else []
+        problems = [f"node {_name(self._pending[task])}: did not answer in {timeout_s:.0f} s" for task in late]
         for task in done:
-            name = self._pending.pop(task)
+            name = _name(self._pending.pop(task))
             try:
                 problems += [f"node {name}: {fault}" for fault in ray.get(task)]
             except GONE:
@@ -91,6 +94,10 @@ class Checks:
                 problems.append(f"node {name}: the check did not run ({str(error).strip().splitlines()[-1]})")
         if problems:
             raise UserError("the cluster is not ready:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _name(node: Node) -> str:
+    return str(node["NodeManagerHostname"] or node["NodeManagerAddress"])
 
 
 @dataclass
@@ -124,9 +131,10 @@ class Reach:
 class Nodes:
     """A cluster as the search sees it, looked at again every few seconds at most; at the end its requests are withdrawn."""
 
-    def __init__(self, checks: Checks) -> None:
-        """Check the nodes that are there; raises UserError naming all faults."""
-        self._checks, self._polled = checks, 0.0
+    def __init__(self, checks: Checks, need: Mapping[str, float]) -> None:
+        """Check the nodes that are there; `need` is what a trial needs at least. Raises UserError naming all faults."""
+        self._checks, self._polled, self._seen = checks, 0.0, time.monotonic()
+        self._need = {name: amount for name, amount in need.items() if amount}
         self._bundle: dict[str, float] = {}
         self._reach, self._asked, self._unheard_since = Reach(), 0, -1
         self.room = Room()
@@ -141,13 +149,16 @@ class Nodes:
             request_resources(bundles=[])
 
     def look(self, wait_s: float = 0.0) -> Room:
-        """Return what the nodes have now; raises UserError when one that came is not fit for trials."""
+        """Return what the nodes have that are checked; raises UserError when one is not fit, or none is there for too long."""
         if not wait_s and time.monotonic() - self._polled < POLL_S:
             return self.room
         nodes = ray.nodes()
         self._checks.begin(nodes)
         self._checks.hear(wait_s)
-        self.room, self._polled = room_of(nodes), time.monotonic()
+        self.room, self._polled = room_of([n for n in nodes if self._checks.passed(n)], self._need), time.monotonic()
+        self._seen = self._polled if self.room.nodes else self._seen
+        if self._polled - self._seen > PATIENCE_S:
+            raise self._refusal(f"none was there for {PATIENCE_S / 60:.0f} min (see `ray status`)")
         return self.room
 
     def ask_for(self, bundle: Mapping[str, float], count: int) -> None:
@@ -168,34 +179,30 @@ class Nodes:
             self._reach.hear(self._asked, possible=possible)
             self._unheard_since = -1
 
-    def wait_for(self, fits: Callable[[Room], bool], bundle: Mapping[str, float], count: int) -> Room:
-        """Return the nodes' room once it fits, asking the autoscaler for it; raises UserError where it never will."""
+    def wait_for(self, count: int) -> Room:
+        """Return the nodes' room once there is some, asking for `count` trials' worth; raises UserError where it never will."""
         begun = told = time.monotonic()
-        need = " and ".join(f"{value:g} {key}s" for key, value in bundle.items() if value)
-        while not fits(room := self.look()):
+        while not (room := self.look()).nodes:
             waited = time.monotonic() - begun
-            if why := self._hopeless(waited):
-                raise UserError(
-                    f"search.cpus_per_trial, gpus_per_trial: a trial needs {need}, the cluster has {room.cpus:g} CPUs and "
-                    f"{room.gpus:g} GPUs; {why}; ask for less or add nodes"
-                )
-            self.ask_for(bundle, count)
+            if self._reach.never == 1:
+                raise self._refusal("the autoscaler has no kind of node that would do")
+            if waited > SURE_S and not can_grow():
+                raise self._refusal("no autoscaler runs there")
+            self.ask_for(self._need, count)
             if told == begun or time.monotonic() - told > SAY_S:
                 told = time.monotonic()
-                have = f"{room.cpus:g} CPUs and {room.gpus:g} GPUs"
-                print(
-                    f"waiting for nodes: a trial needs {need}, there are {have} ({waited:.0f} s)", file=sys.stderr, flush=True
-                )
+                print(f"waiting for a node with {self._wish()} ({waited:.0f} s)", file=sys.stderr, flush=True)
             time.sleep(POLL_S / 4)
         return room
 
-    def _hopeless(self, waited: float) -> str:
-        """Return why nobody should wait for a first node any longer, "" while it may come."""
-        if self._reach.never == 1:
-            return "its autoscaler has no kind of node that would do"
-        if waited > SURE_S and not can_grow():
-            return "no autoscaler runs there"
-        return f"none came in {waited / 60:.0f} min (see `ray status`)" if waited > PATIENCE_S else ""
+    def _wish(self) -> str:
+        return " and ".join(f"{value:g} {key}s" for key, value in self._need.items())
+
+    def _refusal(self, why: str) -> UserError:
+        return UserError(
+            f"search.cpus_per_trial, gpus_per_trial: a trial needs {self._wish()}, and no node of the cluster has as much; "
+            f"{why}; ask for less or add nodes"
+        )
 
 
 def speaks() -> bool:

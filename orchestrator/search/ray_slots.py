@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
 from orchestrator.search.engine import OVER, SlotEngine
-from orchestrator.search.ray_nodes import Nodes, Room
+from orchestrator.search.ray_nodes import Nodes
 
 PROXY_CPUS = 0.01
 """What Ray is told that a proxy needs: nothing worth counting, but not nothing, which Tune refuses."""
@@ -174,14 +174,13 @@ class EnginesOn(Engines):
 
     def __init__(self, search: SearchSection, job: Mapping[str, Any], nodes: Nodes, left: Callable[[], int]) -> None:
         self._section, self._nodes, self._left = search, nodes, left
-        bundle = {"CPU": search.cpus_per_trial, "GPU": max(search.gpus_per_trial, 0.0)}
-        nodes.wait_for(self._holds, bundle, math.ceil(left() / search.slots))
+        nodes.wait_for(math.ceil(min(left(), search.concurrency or left()) / search.slots))
         super().__init__(self._now(), job)
 
     @property
     def at_once(self) -> int:
         """Return how many trials the present nodes' engines have; where none is there, as many as before wait."""
-        with contextlib.suppress(UserError):
+        if self._nodes.look().nodes:
             self._share = self._now()
         engine = {"CPU": self._share.cpus, "GPU": self._share.gpus}
         self._nodes.ask_for(engine, math.ceil(min(self._left(), self._section.concurrency or self._left()) / self._share.slots))
@@ -190,9 +189,6 @@ class EnginesOn(Engines):
     def _now(self) -> EngineShare:
         room = self._nodes.look()
         return share_slots(self._section, cpus=room.cpus, gpus=room.gpus, nodes=room.nodes)
-
-    def _holds(self, room: Room) -> bool:
-        return room.cpus >= self._section.cpus_per_trial and room.gpus >= max(self._section.gpus_per_trial, 0.0)
 
 
 def told_of(summaries: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,11 +24,14 @@ from orchestrator.search.interrupt import Ending, Signalled, raise_now, signals
 from orchestrator.search.ledger import spec_from, spec_to
 from orchestrator.search.preflight import driver_token
 from orchestrator.search.ray_cluster import Share, Watchdog, places, ray_session, share_out
-from orchestrator.search.ray_nodes import Checks, Nodes, Room
+from orchestrator.search.ray_nodes import Checks, Nodes
 from orchestrator.search.ray_slots import Engines, EnginesOn, share_slots, told_of
 from orchestrator.search.schedulers import Verdict
 from orchestrator.store.workspace import Workspace
 from trainables.data import DataConfig
+
+STDERR = 2
+"""The file descriptor that Ray leads into a worker's log, whatever `sys.stderr` is there."""
 
 
 def run_ray(
@@ -36,13 +39,17 @@ def run_ray(
 ) -> None:  # fmt: skip
     """Run the conductor's trials on Ray; raises Signalled after a clean stop, RunFailed when Ray itself is lost."""
     search = experiment.search
-    job = {"data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric}
+    job = {
+        "data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric,
+        "timeout_s": search.trial_timeout_s,
+    }  # fmt: skip
     with signals(raise_now), ray_session(search), contextlib.ExitStack() as stack:
         nodes = None
         if search.address != "local":
             stack.enter_context(driver_token(workspace.root))
             checks = Checks(dataclasses.asdict(data), str(workspace.root), _tracking_server(experiment))
-            nodes = stack.enter_context(Nodes(checks))
+            need = {"CPU": search.cpus_per_trial, "GPU": max(search.gpus_per_trial, 0.0)}
+            nodes = stack.enter_context(Nodes(checks, need))
         workers = _workers(search, job, nodes, conductor)
         watchdog = Watchdog()
         course = _Course(conductor, ending, watchdog, workers)
@@ -103,8 +110,7 @@ class _ProcessesOn(_Processes):
     """The same on a cluster whose nodes come and go: as many at once as find room, and room asked for all that are left."""
 
     def __init__(self, search: SearchSection, nodes: Nodes, left: Callable[[], int]) -> None:
-        bundle = {"CPU": search.cpus_per_trial, "GPU": max(search.gpus_per_trial, 0.0)}
-        room = nodes.wait_for(partial(_holds, search), bundle, min(left(), search.concurrency or left()))
+        room = nodes.wait_for(min(left(), search.concurrency or left()))
         super().__init__(share_out(search, cpus=room.cpus, gpus=room.gpus, growing=True))
         self._most, self._nodes, self._left = search.concurrency, nodes, left
 
@@ -130,11 +136,6 @@ def _workers(search: SearchSection, job: dict[str, Any], nodes: Nodes | None, co
     if search.backend == "slots":
         return Engines(share_slots(search, cpus=cpus, gpus=gpus), job)
     return _Processes(share_out(search, cpus=cpus, gpus=gpus))
-
-
-def _holds(search: SearchSection, room: Room) -> bool:
-    """Return whether a cluster has room for one trial."""
-    return room.cpus >= search.cpus_per_trial and room.gpus >= max(search.gpus_per_trial, 0.0)
 
 
 def _tracking_server(experiment: Experiment) -> str:
@@ -210,7 +211,10 @@ def _fit(course: _Course, job: dict[str, Any], storage: Path) -> None:
 
 
 def train_on_ray(config: dict[str, Any]) -> None:
-    """Run one trial in a worker; Tune ends it by ending the thread inside `report`, so it never hears "stop"."""
+    """Run one trial in a worker; Tune ends it by ending the thread inside `report`, so it never hears "stop".
+
+    A worker in which no epoch ends for `timeout_s` ends itself, every thread's place in its log; its trial is then tried again.
+    """
     from orchestrator.search.trial import run_trial
     from trainables.allocator import keep_freed_memory
     from trainables.contract import Outcome
@@ -219,13 +223,23 @@ def train_on_ray(config: dict[str, Any]) -> None:
     job = json.loads(config["job"])
 
     def report(outcome: Outcome) -> bool:
+        faulthandler.cancel_dump_traceback_later()
         told = {"epoch": outcome.epoch, "metrics": outcome.metrics, "done": outcome.done}
         tune.report({"outcome": json.dumps(told)})
+        watch()
         return True
 
-    run_trial(
-        spec_from(job["spec"]), data=DataConfig(**job["data"]), root=job["root"], metric=job["metric"], report=report
-    )  # fmt: skip
+    def watch() -> None:
+        if job["timeout_s"]:
+            faulthandler.dump_traceback_later(job["timeout_s"], exit=True, file=STDERR)
+
+    watch()
+    try:
+        run_trial(
+            spec_from(job["spec"]), data=DataConfig(**job["data"]), root=job["root"], metric=job["metric"], report=report
+        )  # fmt: skip
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _trial_id(trial: Any) -> str:
@@ -330,5 +344,6 @@ class _Ender(_Stateless, Stopper):  # type: ignore[misc]  # Ray is not typed
         return False
 
     def stop_all(self) -> bool:
-        """Return whether to end."""
+        """Return whether to end; a cluster's nodes are looked at here, since no trial may be to start for a long while."""
+        self._course.guarded(lambda: self._course.workers.at_once)
         return self._course.over

@@ -126,6 +126,6 @@ def test_nodes_come_because_the_search_asks_for_them(tmp_path: Path, empty_clust
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.split("FOUND")[1].splitlines()[0])
     assert found == {"before": 0, "nodes": 2, "grows": True}
-    assert "waiting for nodes: a trial needs 1 CPUs, there are 0 CPUs" in done.stderr
+    assert "waiting for a node with 1 CPUs (0 s)" in done.stderr
     logs = trial_logs(read_events(Workspace(tmp_path / "runs" / "grown").ledger))
     assert [log.status for log in logs.values()] == ["finished"] * 4

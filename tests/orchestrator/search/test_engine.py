@@ -16,7 +16,8 @@ from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
 from orchestrator.search.engine import OVER, SlotEngine
 from orchestrator.search.ledger import spec_to
-from orchestrator.search.ray_slots import EngineShare, SlotProxy, share_slots, told_of
+from orchestrator.search.ray_nodes import Room
+from orchestrator.search.ray_slots import EngineShare, EnginesOn, SlotProxy, share_slots, told_of
 from orchestrator.search.trial import run_trial, splits_of
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import TrialSpec
@@ -249,3 +250,38 @@ def test_a_proxy_begins_its_trial_with_its_first_step_only(monkeypatch: pytest.M
     with pytest.raises(ValueError, match="no actor"):
         proxy.step()
     assert asked == ["slots-1"]
+
+
+class Elastic:
+    """A cluster's nodes as the driver sees them: what a test says."""
+
+    def __init__(self, *rooms: Room) -> None:
+        self.rooms = list(rooms)
+        self.asked: list[tuple[dict[str, float], int]] = []
+
+    def wait_for(self, count: int) -> Room:
+        self.asked.append(({}, count))
+        return self.look()
+
+    def look(self) -> Room:
+        if self.rooms[0].cpus < 0:
+            raise UserError("the cluster is not ready: a node is unfit")
+        return self.rooms[0]
+
+    def ask_for(self, bundle: dict[str, float], count: int) -> None:
+        self.asked.append((bundle, count))
+
+
+def test_engines_follow_the_nodes_and_an_unfit_node_is_said() -> None:
+    nodes: Any = Elastic(Room(2.0, 0.0, 1))
+    engines = EnginesOn(SearchSection(backend="slots", slots=8), {}, nodes, lambda: 40)
+    assert nodes.asked == [({}, 5)], "40 trials, 8 a node"
+    assert engines.at_once == 8
+    nodes.rooms = [Room(6.0, 0.0, 3)]
+    assert engines.at_once == 24
+    nodes.rooms = [Room()]
+    assert engines.at_once == 24, "they wait for nodes"
+    nodes.rooms = [Room(cpus=-1.0)]
+    with pytest.raises(UserError, match="unfit"):
+        _ = engines.at_once
+    assert nodes.asked[-1] == ({"CPU": 1.0, "GPU": 0.0}, 10), "an engine a CPU, 4 trials each"
