@@ -1,4 +1,4 @@
-"""A search space of one's own in Python: `orchestrate run -o search.space=examples/space.py`."""
+"""A search space of one's own in Python: `orchestrate run -o name=own_space -o search.space=examples/space.py`."""
 
 from search_spaces.schedules import schedule_dimensions
 from search_spaces.space import Choice, Float, Int, Space, When

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.config import Experiment
 from orchestrator.errors import ConfigError, UserError
 from orchestrator.experiment_file import read_space
+from orchestrator.experiment_file.meaning import is_file_name
 from orchestrator.experiment_file.places import absolute, with_files
 from orchestrator.experiment_file.problems import knob_problem
 from search_spaces.dimensions import Choice, levels
@@ -34,6 +35,11 @@ def data_config(experiment: Experiment) -> DataConfig:
 def fixed_config(experiment: Experiment) -> dict[str, Any]:
     """Return the TrainConfig values of every trial that the space does not draw: `train:` and the task."""
     return with_files({"task": experiment.data.task, **experiment.train})
+
+
+def places_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a config's values that say where a file lies; what it is does not change with that."""
+    return {"weights": config["weights"]} if is_file_name(str(config.get("weights", ""))) else {}
 
 
 def baseline_config(experiment: Experiment) -> dict[str, Any]:

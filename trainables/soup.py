@@ -19,7 +19,7 @@ from trainables.config import TrainConfig
 from trainables.data.dataset import Splits
 from trainables.feed import shuffled
 from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, prepare, split_target_scale
-from trainables.models import InputPipeline, input_pipeline
+from trainables.models import InputPipeline, member_pipeline
 from trainables.models.freezing import recalibrate_bn
 
 BATCHES, BATCH = 20, 128
@@ -47,7 +47,7 @@ class Soup(NamedTuple):
 def mix(config: TrainConfig, paths: Sequence[Path], splits: Splits) -> Soup:
     """Return the soup of the weights in `paths`, all of `config`'s network."""
     plain = config.replace(weights="none", precision="fp32", device="cpu", compile=False)
-    pipeline = input_pipeline(config, splits)
+    pipeline = member_pipeline(config, splits, paths[0])
     averaged, shift, scale = split_target_scale(average_weights([load_weights(path) for path in paths]))
     network = build_network(plain, pipeline, outputs=splits.outputs)
     network.load_state_dict(averaged)

@@ -32,10 +32,10 @@ def load_member(record: MemberRecord, weights: Path, splits: Splits) -> nn.Modul
     """Return a member as a module from uint8 images [N, H, W, C] to probabilities [N, K]."""
     from trainables.config import TrainConfig
     from trainables.inference import load_inference
-    from trainables.models import input_pipeline
+    from trainables.models import member_pipeline
 
     config = TrainConfig.from_dict(record.config)
-    pipeline = input_pipeline(config, splits)
+    pipeline = member_pipeline(config, splits, weights)
     return load_inference(config, weights, outputs=splits.outputs, channels=splits.image_shape[2], pipeline=pipeline)
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Source:
     proposer: Proposer
     make: MakeSpec
     total: int
+    places: Mapping[str, Any] = field(default_factory=dict)
+    """Where the files lie that configurations name: they may have moved since."""
 
 
 class Conductor:
@@ -61,6 +63,7 @@ class Conductor:
         self._workspace, self._policy, self._tracker, self._progress = workspace, policy, tracker, progress
         self._scheduler: Scheduler = scheduler or Keep()
         self._source, self._figures, self._worth = source, figures, worth
+        self._places = source.places if source is not None else {}
         self._sign = 1.0 if mode_of(policy.metric) == "max" else -1.0
         self._key = f"val/{policy.metric}"
         self._logs: dict[str, TrialLog] = {}
@@ -113,6 +116,7 @@ class Conductor:
             if verdict is Verdict.STOP:
                 self.ended(trial_id)
             elif verdict is not Verdict.WAIT:
+                log.spec = dataclasses.replace(log.spec, config={**log.spec.config, **self._places})
                 self._queue.append(log.spec)
 
     def add_specs(self, specs: Sequence[TrialSpec]) -> None:
@@ -124,7 +128,8 @@ class Conductor:
             else:
                 self._add(log.spec)
             if not self._logs[spec.trial_id].status:
-                self._queue.append(self._logs[spec.trial_id].spec)
+                self._logs[spec.trial_id].spec = spec  # the same one, but for where its files lie now
+                self._queue.append(spec)
         self.board.total = len(self._mine)
 
     def identity(self, values: Mapping[str, Any]) -> None:

@@ -69,7 +69,10 @@ def check_identity(experiment: Experiment, events: Sequence[Event], root: Path) 
     if not any(log.epochs or log.spec.kind == "trial" for log in logs.values()):
         return
     before, now = known(events), identity(experiment, search=False)
-    searched = _SEARCHED in before
+    proposed = any(log.spec.kind == "trial" for log in logs.values())
+    searched = _SEARCHED in before and proposed
+    if proposed:  # a folder that is older than the key has searched with each trial's own score
+        before, now = {"search.objective": "own", **before}, {**now, "search.objective": experiment.search.objective}
     if searched:
         with contextlib.suppress(ConfigError):  # a space that cannot be read is said by whoever needs it
             now = identity(experiment, search=True)

@@ -46,7 +46,7 @@ def predict_split(
 def load_record(workspace: Workspace, data: DataConfig, record: MemberRecord) -> InferenceModel:
     """Return a member from uint8 images [N, H, W, C] to probabilities [N, C] through its own `tta`; raises UserError."""
     from trainables.inference import load_inference
-    from trainables.models import input_pipeline
+    from trainables.models import member_pipeline
 
     weights, splits = workspace.weights(record.trial_id), splits_of_run(workspace, data)
     if not weights.exists():
@@ -54,7 +54,7 @@ def load_record(workspace: Workspace, data: DataConfig, record: MemberRecord) ->
             f"{record.trial_id}: its weights were dropped; raise search.keep_weights or search.disk_cap_gb and search anew"
         )
     config = TrainConfig.from_dict(record.config)
-    pipeline = input_pipeline(config, splits)
+    pipeline = member_pipeline(config, splits, weights)
     return load_inference(config, weights, outputs=splits.outputs, channels=splits.image_shape[2], pipeline=pipeline)
 
 

@@ -222,7 +222,7 @@ def _space(experiment: Experiment, workspace: Workspace | None = None) -> Space:
 
 def _source(experiment: Experiment, workspace: Workspace, total: int) -> Source:
     """Return where trials come from, the baseline's point first where it lies in the space."""
-    from orchestrator.resolve import baseline_config, fixed_config
+    from orchestrator.resolve import baseline_config, fixed_config, places_of
 
     search = experiment.search
     space = _space(experiment, workspace)
@@ -239,4 +239,4 @@ def _source(experiment: Experiment, workspace: Workspace, total: int) -> Source:
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Source(proposer, make, total)
+    return Source(proposer, make, total, places_of(fixed))

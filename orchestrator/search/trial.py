@@ -155,7 +155,9 @@ class _Trial:
     def _save_best(self) -> None:
         from trainables.checkpoint import save_weights
 
-        self._bank.put(self._record.trial_id, "val", self._model.predict("val"))
+        answers = self._model.predict("val")
+        self._bank.forget(self._record.trial_id)  # what older weights said of other splits
+        self._bank.put(self._record.trial_id, "val", answers)
         pipeline = getattr(self._model, "pipeline", None)
         metadata = {"pipeline": json.dumps(pipeline.to_dict())} if pipeline is not None else None
         save_weights(self._workspace.weights(self._record.trial_id), self._model.weights(), metadata=metadata)

@@ -32,12 +32,18 @@ def fetch_members(source: str, experiment: Experiment, say: Say) -> Path:
     """Fetch the members that `source` ("mlflow:EXPERIMENT", "mlflow:RUN_ID,RUN_ID") names; returns their folder."""
     from orchestrator.tracking import resolve_uri
     from orchestrator.tracking.downloads import download
+    from orchestrator.tracking.preflight import check_tracking
     from orchestrator.tracking.uri import NONE, shown
 
     asked, uri = source.removeprefix(PREFIX), resolve_uri(experiment)
     if uri == NONE:
         raise UserError(f"--external {source}: tracking.uri is none; add -o tracking.uri=ADDRESS")
     folder = Path(experiment.run_dir).expanduser().absolute() / f"external-{re.sub(r'[^A-Za-z0-9_-]+', '_', asked)[:80]}"
+    if any((folder / name).exists() for name in ("experiment.json", "ledger.jsonl")):
+        raise UserError(f"--external {source}: {folder} is the folder of a run; choose another with -o run_dir=PATH")
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise UserError(f"--external {source}: tracking.uri: no database at {shown(uri)}; name the one that holds the runs")
+    check_tracking(uri)
     with tempfile.TemporaryDirectory() as scratch:
         runs = download(asked, uri, Path(scratch), wanted=lambda path: _stem(path) in FILES)
         members = {name: _arrays(path) for name, path in runs.items()}

@@ -68,9 +68,15 @@ class Fitting:
         return found
 
     def parents(self) -> list[MemberRecord]:
-        """Return what the search itself trained and may be trained again, best first."""
-        trained = [record for record in self.candidates() if record.kind in ("trial", "baseline")]
-        return ranked(trained, self.context.experiment.search.metric)
+        """Return what the search itself trained to its end and may be trained again, best first; raises UserError for none."""
+        from orchestrator.resolve import fixed_config, places_of
+
+        trained = [r for r in self.candidates() if r.kind in ("trial", "baseline") and r.status != "interrupted"]
+        if not trained:
+            raise UserError(f"{self.context.workspace.root}: no finished trial here; run `orchestrate search` first")
+        places = places_of(fixed_config(self.context.experiment))  # where files lie now, which may not be where they lay
+        now = [record.replace(config={**record.config, **places}) for record in trained]
+        return ranked(now, self.context.experiment.search.metric)
 
     def fit(self, pool: Sequence[MemberRecord], **changes: Any) -> Ensemble:
         """Choose, weigh and calibrate an ensemble from the pool, with some of what is asked changed."""

@@ -37,9 +37,10 @@ def worth_of(context: Context) -> Worth | None:
 
 def _take_in(context: Context, bank: PredictionBank, gain: EnsembleGain, *, but: str) -> None:
     """Add what has ended since the last look (at the first look: everything that an earlier driver left)."""
-    for path in context.workspace.members.iterdir():
-        if path.name == but or path.name in gain or not bank.has(path.name, "val"):
+    for path in context.workspace.members.glob("*/record.json"):
+        name = path.parent.name
+        if name == but or name in gain or not bank.has(name, "val"):
             continue
-        record = context.workspace.load_record(path.name)
+        record = context.workspace.load_record(name)
         if record.kind in POOLED and record.usable and record.status != "interrupted":
-            gain.add(path.name, bank.get(path.name, "val"))
+            gain.add(name, bank.get(name, "val"))

@@ -5,6 +5,7 @@ What is trained depends on what the search left, not on earlier refits: asked ag
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -94,8 +95,10 @@ def top_up_seeds(fitting: Fitting, *, size: int) -> None:
     if context.experiment.ensemble.refit.mode != "seeds" or missing <= 0:
         return
     context.say(f"control: {missing} more seeds of {best.trial_id}, for as many members as the ensemble has")
-    done = sum(record.kind == CONTROL for record in same)
-    context.train([_control(best, number) for number in range(done + 1, done + missing + 1)])
+    taken = {record.trial_id for record in context.workspace.load_records() if record.status == "failed"}
+    taken |= {record.trial_id for record in same}
+    free = (spec for n in itertools.count(1) if (spec := _control(best, n)).trial_id not in taken)
+    context.train(list(itertools.islice(free, missing)))
 
 
 def _control(best: MemberRecord, number: int) -> TrialSpec:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from orchestrator.store.records import MemberRecord, mode_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainables.inference import InferenceModel
 
 SOUPS = {"uniform soup": "soup-uniform", "greedy soup": "soup-greedy"}
 """Name in the table -> trial id."""
@@ -29,8 +32,12 @@ def run_soups(fitting: Fitting) -> dict[str, dict[str, Any]]:
     """
     from orchestrator.ensemble.cheap import greedy_soup
 
-    for trial_id in SOUPS.values():
-        shutil.rmtree(fitting.context.workspace.member(trial_id), ignore_errors=True)
+    workspace = fitting.context.workspace
+    old = [workspace.member(trial_id) for trial_id in SOUPS.values() if workspace.member(trial_id).exists()]
+    if old:
+        workspace.ensemble.unlink(missing_ok=True)  # it may name them; the new one is written when it is judged
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
     group = _group(fitting)
     if len(group) < 2 or not fitting.context.experiment.ensemble.soup:
         return {}
@@ -57,12 +64,18 @@ def _group(fitting: Fitting) -> list[MemberRecord]:
     return []
 
 
+class _Mixed(NamedTuple):
+    weights: dict[str, Tensor]
+    module: InferenceModel
+    val_NC: NDArray[np.float32]
+
+
 class _Pot:
     """Soups of a group of networks, each mixed once."""
 
     def __init__(self, fitting: Fitting, group: Sequence[MemberRecord]) -> None:
         self._fitting, self._group, self._splits = fitting, group, splits_of(fitting.context)
-        self._mixed: dict[tuple[int, ...], tuple[dict[str, Tensor], NDArray[np.float32]]] = {}
+        self._mixed: dict[tuple[int, ...], _Mixed] = {}
 
     def score(self, probs_NC: NDArray[np.float32]) -> float:
         """Return the run's metric on validation; greater is better."""
@@ -75,7 +88,7 @@ class _Pot:
 
     def evaluate(self, members: tuple[int, ...]) -> float:
         """Return the validation score of the soup of some of the group."""
-        return self.score(self._mix(members)[1])
+        return self.score(self._mix(members).val_NC)
 
     def keep(self, name: str, members: tuple[int, ...], score: float, best: float) -> dict[str, Any]:
         """Make the soup a member of the run where its score is good enough; returns what is said of it."""
@@ -91,7 +104,7 @@ class _Pot:
             "kept": kept,
         }
 
-    def _mix(self, members: tuple[int, ...]) -> tuple[dict[str, Tensor], NDArray[np.float32]]:
+    def _mix(self, members: tuple[int, ...]) -> _Mixed:
         from orchestrator.search.predict_members import predict_module
         from trainables.config import TrainConfig
         from trainables.soup import mix
@@ -100,17 +113,18 @@ class _Pot:
         if key not in self._mixed:
             config = TrainConfig.from_dict(self._group[0].config)
             soup = mix(config, [self._fitting.context.workspace.weights(self._group[m].trial_id) for m in key], self._splits)
-            self._mixed[key] = (soup.weights, predict_module(soup.module, self._splits.val.images))
+            self._mixed[key] = _Mixed(soup.weights, soup.module, predict_module(soup.module, self._splits.val.images))
         return self._mixed[key]
 
     def _save(self, trial_id: str, members: tuple[int, ...]) -> None:
         from trainables.checkpoint import save_weights
         from trainables.metrics import evaluate_probabilities
 
-        weights, probs_NC = self._mix(members)
+        weights, module, probs_NC = self._mix(members)
         workspace, first = self._fitting.context.workspace, self._group[0]
         self._fitting.bank.put(trial_id, "val", probs_NC)
-        save_weights(workspace.weights(trial_id), weights)
+        pipeline = json.dumps(module.pipeline.to_dict())
+        save_weights(workspace.weights(trial_id), weights, metadata={"pipeline": pipeline})
         metrics = evaluate_probabilities(probs_NC, self._splits.val.targets)
         workspace.save_record(
             first.replace(

@@ -58,6 +58,11 @@ class PredictionBank:
         np.save(buffer, stored, allow_pickle=False)
         write_atomic(self.workspace.predictions(trial_id, split), buffer.getvalue())
 
+    def forget(self, trial_id: str) -> None:
+        """Drop a member's probabilities of every split: those of weights that are about to be replaced."""
+        for split in ("train", "val", "test"):
+            self.workspace.predictions(trial_id, split).unlink(missing_ok=True)
+
     def has(self, trial_id: str, split: str) -> bool:
         """Return whether a member's probabilities of a split are there."""
         return self.workspace.predictions(trial_id, split).exists()

@@ -15,11 +15,14 @@ from trainables.models import timm_models, torchvision_models
 from trainables.models.cifar_resnet import cifar_resnet
 from trainables.models.cnn import cnn_a, cnn_b, cnn_c
 from trainables.models.freezing import apply_depth, recalibrate_bn
-from trainables.models.pipeline import InputPipeline, input_pipeline
+from trainables.models.pipeline import InputPipeline, input_pipeline, member_pipeline
 from trainables.models.stages import Stage, first_layer, stages
 from trainables.models.weights import is_file, load_strict, read_weights
 
-__all__ = ["MODELS", "InputPipeline", "Stage", "apply_depth", "build_model", "input_pipeline", "recalibrate_bn", "stages"]
+__all__ = [
+    "MODELS", "InputPipeline", "Stage", "apply_depth", "build_model", "input_pipeline", "member_pipeline", "recalibrate_bn",
+    "stages",
+]  # fmt: skip
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn_a": cnn_a,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainables.config import TrainConfig
@@ -45,6 +46,12 @@ class InputPipeline:
         """Rebuild what `to_dict` gave."""
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
         return cls(**values)
+
+
+def member_pipeline(config: TrainConfig, splits: Splits, kept: Path) -> InputPipeline:
+    """Return the pipeline that a member's kept weights carry, else that of its config (whose weights file may be gone)."""
+    carried = weights.read_pipeline(str(kept)) if kept.is_file() else None
+    return InputPipeline.from_dict(carried) if carried is not None else input_pipeline(config, splits)
 
 
 def input_pipeline(config: TrainConfig, splits: Splits) -> InputPipeline:

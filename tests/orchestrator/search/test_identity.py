@@ -26,6 +26,7 @@ def ledger(experiment: Experiment, *, search: bool = True) -> list[Event]:
         {"event": "identity", "values": identity(experiment, search=search)},
         {"event": "created", "trial_id": "baseline", "spec": spec_to(baseline)},
         {"event": "epoch", "trial_id": "baseline", "epoch": 1, "metrics": {}},
+        *([{"event": "created", "trial_id": "t0000", "spec": spec_to(TrialSpec("t0000", {}))}] if search else []),
     ]
 
 
@@ -65,6 +66,22 @@ def test_how_it_is_run_and_what_is_made_of_it_may_change(
 ) -> None:
     made = experiment()
     check_identity(changed(made, section, **values), ledger(made), ROOT)
+
+
+def test_settings_bind_with_the_first_trial_and_not_before(experiment: MakeExperiment) -> None:
+    made = experiment()
+    other = changed(made, "search", scheduler="none")
+    check_identity(other, ledger(made)[:-1], ROOT)  # Ray did not start, say: nothing was proposed yet
+    with pytest.raises(UserError, match=r"search\.scheduler"):
+        check_identity(other, ledger(made), ROOT)
+
+
+def test_a_folder_older_than_the_objective_was_searched_with_own_scores(experiment: MakeExperiment) -> None:
+    made = experiment()
+    older = [event for event in ledger(made) if event["event"] != "identity"]
+    check_identity(made, older, ROOT)
+    with pytest.raises(UserError, match=r'search\.objective: was "own", now "ensemble_gain"'):
+        check_identity(changed(made, "search", objective="ensemble_gain"), older, ROOT)
 
 
 def test_a_space_that_was_edited_is_refused_once_trials_came_from_it(experiment: MakeExperiment, tmp_path: Path) -> None:

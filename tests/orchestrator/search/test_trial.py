@@ -84,6 +84,32 @@ def test_a_crash_between_checkpoint_and_probabilities_loses_neither(tmp_path: Pa
     assert again.best_epoch == record.best_epoch and files(tmp_path) == files(whole[0])
 
 
+def test_what_older_weights_said_of_other_splits_goes_with_them(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
+    assert whole[1].best_epoch > 1
+    with pytest.raises(Cut):
+        train(tmp_path, until=1)
+    workspace = Workspace(tmp_path)
+    predict_split(workspace, DATA, ["a"], "test")  # an ensemble of the interrupted search
+    older = PredictionBank(workspace).get("a", "test")
+    train(tmp_path)
+    assert not PredictionBank(workspace).has("a", "test")
+    predict_split(workspace, DATA, ["a"], "test")
+    assert not np.array_equal(PredictionBank(workspace).get("a", "test"), older)
+
+
+def test_a_member_outlives_the_file_of_the_weights_it_started_from(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
+    start = tmp_path / "start.safetensors"
+    shutil.copy(Workspace(whole[0]).weights("a"), start)
+    record, _ = train(tmp_path, config={"weights": str(start), "epochs": 1})
+    assert record.status == "finished"
+    predict_split(Workspace(tmp_path), DATA, ["a"], "test")
+    there = PredictionBank(Workspace(tmp_path)).get("a", "test")
+    start.unlink()
+    Workspace(tmp_path).predictions("a", "test").unlink()
+    predict_split(Workspace(tmp_path), DATA, ["a"], "test")
+    np.testing.assert_array_equal(PredictionBank(Workspace(tmp_path)).get("a", "test"), there)
+
+
 def test_a_finished_trial_started_again_only_says_so(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     record, heard = train(tmp_path)

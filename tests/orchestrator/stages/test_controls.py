@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from orchestrator.context import Context, open_run
+from orchestrator.errors import UserError
 from orchestrator.stages.controls import BIGGER, SEEDS, bigger_control, parameters, seed_control
 from orchestrator.stages.fitting import Fitting
+from orchestrator.stages.refit import top_up_seeds
 from trainables.checkpoint import save_weights
 
 
@@ -45,6 +47,25 @@ def test_the_seed_ensemble_takes_seeds_of_the_best_configuration_alone_the_searc
         assert control.member_ids == (best.trial_id, *ids)
         assert set(control.weights) == {1 / len(control.member_ids)}
     assert not {"c1", "c2"} & {record.trial_id for record in fitting.candidates()}, "controls are never candidates"
+
+
+def test_a_pool_of_nothing_that_may_be_trained_again_is_said(context: Context) -> None:
+    for record in context.workspace.load_records():
+        context.workspace.save_record(record.replace(kind="light"))
+    fitting = Fitting.of(context)
+    assert fitting.candidates()
+    with pytest.raises(UserError, match="orchestrate search"):
+        fitting.parents()
+
+
+def test_a_failed_seed_is_passed_over(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = Fitting.of(context).parents()[0].trial_id
+    copy_of(context, best, f"{best}-control1", kind="control", status="failed")
+    copy_of(context, best, f"{best}-control2", kind="control")
+    asked: list[str] = []
+    monkeypatch.setattr(Context, "train", lambda _, specs: asked.extend(spec.trial_id for spec in specs))
+    top_up_seeds(Fitting.of(context), size=4)
+    assert asked == [f"{best}-control3", f"{best}-control4"]
 
 
 def test_one_seed_is_no_ensemble(context: Context) -> None:

@@ -60,7 +60,9 @@ def stage(records: list[MemberRecord], mode: Any = "seeds") -> Any:
         records.extend(record(spec.trial_id, spec.kind).replace(config=dict(spec.config)) for spec in new)
 
     return SimpleNamespace(
-        context=SimpleNamespace(experiment=experiment, say=lambda _: None, train=train),
+        context=SimpleNamespace(
+            experiment=experiment, say=lambda _: None, train=train, workspace=SimpleNamespace(load_records=lambda: records)
+        ),
         parents=lambda: [found for found in records if found.kind == "trial"],
         trained=lambda: list(records),
         candidates=lambda: [found for found in records if found.kind != "control"],
