@@ -77,7 +77,11 @@ def check_knobs(space: Space, place: str) -> None:
 
 
 def _train_config(values: Mapping[str, Any], section: str) -> TrainConfig:
+    from trainables.models import builder_of
+
     try:
-        return TrainConfig.from_dict(values)
+        config = TrainConfig.from_dict(values)
+        builder_of(config.model)
+        return config
     except ValueError as error:
         raise UserError(f"{section}: {str(error).removeprefix('train.')}") from error

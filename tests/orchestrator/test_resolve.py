@@ -125,3 +125,8 @@ def test_a_good_space_of_ones_own(tmp_path: Path) -> None:
 def test_an_unknown_diagnosis_word_is_said() -> None:
     with pytest.raises(UserError, match="search.space: .*'blurr'"):
         space_of(load(None), {"recommended": ["blurr"]})
+
+
+def test_a_model_that_nobody_knows_is_named_before_anything_is_trained() -> None:
+    with pytest.raises(UserError, match=r"baseline: model: got 'resnet81', allowed: cnn_a, .*did you mean"):
+        baseline_config(load(None, ["baseline.model=resnet81"]))

@@ -20,8 +20,8 @@ from trainables.models.stages import Stage, first_layer, stages
 from trainables.models.weights import is_file, load_strict, read_weights
 
 __all__ = [
-    "MODELS", "InputPipeline", "Stage", "apply_depth", "build_model", "input_pipeline", "member_pipeline", "recalibrate_bn",
-    "stages",
+    "MODELS", "InputPipeline", "Stage", "apply_depth", "build_model", "builder_of", "input_pipeline", "member_pipeline",
+    "recalibrate_bn", "stages",
 ]  # fmt: skip
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -44,7 +44,7 @@ def build_model(config: TrainConfig, *, outputs: int, channels: int, image_size:
     Raises:
         ValueError: Unknown name (with the nearest ones), a shape the family cannot take, or weights that do not fit.
     """
-    builder = partial(_builder(config.model), config, outputs=outputs, image_size=image_size or config.image_size)
+    builder = partial(builder_of(config.model), config, outputs=outputs, image_size=image_size or config.image_size)
     with seeded(config.seed):
         model = builder(channels=channels)
     if config.weights == "none":
@@ -86,7 +86,8 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _builder(name: str) -> Callable[..., nn.Module]:
+def builder_of(name: str) -> Callable[..., nn.Module]:
+    """Return what builds the net of a name; raises ValueError with the nearest names for an unknown one."""
     if name in MODELS:
         return MODELS[name]
     if name in torchvision_models.NAMES:
