@@ -16,6 +16,7 @@ from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.workspace import Workspace
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
     pytest.mark.ray,
     pytest.mark.flaky(reruns=1),
