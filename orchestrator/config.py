@@ -92,6 +92,9 @@ class EnsembleSection(BaseModel):
     iterations: int = Field(25, ge=1)
     diversity: float = Field(0.0, ge=0)
     calibrate: bool = True
+    calibration: Literal["temperature", "vector", "isotonic"] = Field(
+        "temperature", description="after the vote: one temperature; or then also a scale and a bias, or a curve, a class"
+    )
     refit: RefitSection = Field(default_factory=lambda: RefitSection())
     boost_rounds: int = Field(
         0, ge=0, description="SAMME / AdaBoost.R2 stages of the best configuration after it itself (0: no boosting)"

@@ -112,6 +112,7 @@ def describe(
             "voting": ensemble["voting"],
             "temperature": float(ensemble.get("temperature", 1.0)),
             "head": ensemble.get("head"),
+            "calibrator": ensemble.get("calibrator"),
             "members": [
                 {**_member(record), "weight": float(entry["weight"]), "temperature": float(entry.get("temperature", 1.0))}
                 for (record, _), entry in zip(members, ensemble["members"], strict=True)

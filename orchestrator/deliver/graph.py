@@ -1,6 +1,6 @@
 """The whole ensemble as one module, uint8 images in and probabilities out, and that module as one ONNX graph.
 
-The arithmetic is the ensemble room's, in torch: member temperature, vote, pooled temperature.
+The arithmetic is the ensemble room's, in torch: member temperature, vote, pooled temperature, calibrator.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-PROB_FLOOR = 2.0**-24
-"""Smallest probability a logarithm sees: the smallest positive float16, as the prediction bank rounds."""
+from orchestrator.deliver.calibrators import PROB_FLOOR, calibrator_module
+
 TIE_SHARE = 1e-4
 """Share of the mean probability in a hard vote: breaks ties, overturns no vote."""
 EXTERNAL_DATA_BYTES = 1_500_000_000
@@ -34,12 +34,14 @@ class Vote:
     temperature: float
     head: tuple[tuple[tuple[float, ...], ...], tuple[float, ...]] | None = None
     """Coefficients [K, M * K] and intercept [K] of a linear layer on the members' log-probabilities, in the vote's place."""
+    calibrator: Mapping[str, Any] | None = None
+    """Numbers of vector scaling or of isotonic curves, applied last; see `calibrators.calibrator_module`."""
 
     @classmethod
     def from_dict(cls, ensemble: Mapping[str, Any]) -> Vote:
         """Read the plain form {"voting", "members": [{"trial_id", "weight", "temperature"}], "temperature"}.
 
-        An optional "head" holds {"coefficients", "intercept"} of a stacked ensemble.
+        An optional "head" holds {"coefficients", "intercept"} of a stacked ensemble, an optional "calibrator" what comes last.
         """
         members, head = ensemble["members"], ensemble.get("head")
         total = sum(float(member["weight"]) for member in members)
@@ -49,6 +51,7 @@ class Vote:
             temperatures=tuple(float(member.get("temperature", 1.0)) for member in members),
             temperature=float(ensemble.get("temperature", 1.0)),
             head=(tuple(map(tuple, head["coefficients"])), tuple(head["intercept"])) if head else None,
+            calibrator=ensemble.get("calibrator"),
         )
 
     def __post_init__(self) -> None:
@@ -73,6 +76,7 @@ class EnsembleModule(nn.Module):
         self.vote = vote
         self.regression = regression
         self.head = linear_head(*vote.head) if vote.head else None
+        self.calibrator = calibrator_module(vote.calibrator) if vote.calibrator else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the ensemble's probabilities [N, K]; rows sum to one."""
@@ -84,7 +88,8 @@ class EnsembleModule(nn.Module):
             pooled = torch.softmax(self.head(torch.log(torch.cat(tempered, dim=1).clamp_min(PROB_FLOOR))), dim=1)
         else:
             pooled = POOLS[self.vote.voting](tempered, self.vote.weights)
-        return temper(pooled, self.vote.temperature)
+        tempered_pool = temper(pooled, self.vote.temperature)
+        return tempered_pool if self.calibrator is None else self.calibrator(tempered_pool)
 
 
 def linear_head(coefficients: Sequence[Sequence[float]], intercept: Sequence[float]) -> nn.Linear:

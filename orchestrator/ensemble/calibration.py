@@ -6,8 +6,9 @@ Calibrated members do not give a calibrated pool (it comes out under-confident),
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +139,20 @@ def fit_isotonic(probs_NC: Floats, labels_N: Labels) -> Isotonic:
         inputs.append(tuple(curve.X_thresholds_.tolist()))
         outputs.append(tuple(curve.y_thresholds_.tolist()))
     return Isotonic(tuple(inputs), tuple(outputs))
+
+
+Calibrator = VectorScaling | Isotonic
+CALIBRATIONS: dict[str, Callable[[Floats, Labels], Calibrator]] = {"vector": fit_vector_scaling, "isotonic": fit_isotonic}
+"""What can follow the pooled temperature, by the word that asks for it."""
+
+
+def calibrator_from(stored: Mapping[str, Any] | None) -> Calibrator | None:
+    """The calibrator of the fields that `dataclasses.asdict` gave, also after a round trip through JSON."""
+    if not stored:
+        return None
+    if "scale_C" in stored:
+        return VectorScaling(tuple(stored["scale_C"]), tuple(stored["bias_C"]))
+    return Isotonic(tuple(map(tuple, stored["inputs"])), tuple(map(tuple, stored["outputs"])))
 
 
 class ReliabilityCurve(NamedTuple):

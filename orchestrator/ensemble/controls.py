@@ -37,4 +37,4 @@ def control_ensembles(pool: Pool, *, size: int, spec: EnsembleSpec, baseline: in
 
 def _uniform(pool: Pool, chosen: list[int], spec: EnsembleSpec, name: str) -> Ensemble:
     weights_K = np.full(len(chosen), 1.0 / len(chosen))
-    return weighted(pool, chosen, weights_K, method=name, voting=spec.voting, calibrate=spec.calibrate)
+    return weighted(pool, chosen, weights_K, method=name, spec=spec)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sized
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.ensemble.arrays import Floats
-from orchestrator.ensemble.calibration import apply_temperature
+from orchestrator.ensemble.calibration import Calibrator, apply_temperature, calibrator_from
 from orchestrator.ensemble.metrics import REGRESSION
 from orchestrator.ensemble.stacking import LinearHead
 from orchestrator.ensemble.voting import VOTINGS, soft
@@ -55,6 +55,8 @@ class Ensemble:
     gap: float | None = None
     head: LinearHead | None = None
     """Takes the vote's place when the automatic choice was stacking."""
+    calibrator: Calibrator | None = None
+    """Applied last, where vector scaling or isotonic curves were asked for."""
     cross_fit: CrossFit | None = None
     notices: tuple[str, ...] = ()
 
@@ -62,7 +64,8 @@ class Ensemble:
         """One prediction [N, C] from the chosen members' raw predictions, in the order of `member_ids`.
 
         Regression: the weighted mean. Classification: each member's temperature, then the vote with the weights
-        (soft: weighted mean; log: normalised geometric mean; hard: shares of votes), then the pooled temperature.
+        (soft: weighted mean; log: normalised geometric mean; hard: shares of votes), then the pooled temperature,
+        then the calibrator if there is one.
         An iterable is taken one member at a time, so that a pool of thousands can be averaged.
         """
         if isinstance(probs, Sized) and len(probs) != len(self.member_ids):
@@ -72,7 +75,12 @@ class Ensemble:
             return soft(probs, weights_K)
         calibrated = (apply_temperature(p, t) for p, t in zip(probs, self.temperatures, strict=True))
         pooled_NC = self.head.combine(np.stack(list(calibrated))) if self.head else VOTINGS[self.voting](calibrated, weights_K)
-        return apply_temperature(pooled_NC, self.temperature)
+        tempered_NC = apply_temperature(pooled_NC, self.temperature)
+        return self.calibrator.apply(tempered_NC) if self.calibrator else tempered_NC
+
+    def uncalibrated(self) -> Ensemble:
+        """The same members and weights as they were before any calibration."""
+        return replace(self, temperatures=(1.0,) * len(self.temperatures), temperature=1.0, calibrator=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the same ensemble back."""
@@ -88,6 +96,7 @@ class Ensemble:
             values[key] = tuple(values[key])
         if head := values["head"]:
             values["head"] = LinearHead(tuple(map(tuple, head["coefficients"])), tuple(head["intercept"]))
+        values["calibrator"] = calibrator_from(values.get("calibrator"))
         if values["cross_fit"]:
             values["cross_fit"] = CrossFit(**values["cross_fit"])
         return cls(**values)

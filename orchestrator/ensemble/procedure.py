@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.ensemble.calibration import fit_temperature
+from orchestrator.ensemble.calibration import CALIBRATIONS, fit_temperature
 from orchestrator.ensemble.crossfit import cross_fitted, usable_folds
 from orchestrator.ensemble.ensemble import Ensemble
 from orchestrator.ensemble.metrics import error_of
@@ -37,8 +37,7 @@ def assemble(pool: Pool, *, spec: EnsembleSpec, method: str, seed: int) -> Ensem
         chosen,
         selection.weights_M[chosen],
         method=method,
-        voting="log" if method == "log_pool" else spec.voting,
-        calibrate=spec.calibrate,
+        spec=replace(spec, voting="log") if method == "log_pool" else spec,
         selection=selection,
     )
 
@@ -49,18 +48,17 @@ def weighted(
     weights_K: NDArray[np.float64],
     *,
     method: str,
-    voting: str,
-    calibrate: bool,
+    spec: EnsembleSpec,
     selection: Selection | None = None,
 ) -> Ensemble:
-    """An ensemble of given members and weights, with its pooled temperature fitted on the pool's rows."""
+    """An ensemble of given members and weights, which vote and are calibrated as `spec` says, fitted on the pool's rows."""
     drafted = Ensemble(
         members=tuple(chosen),
         member_ids=tuple(str(m) for m in chosen),
         weights=tuple(weights_K.tolist()),
         temperatures=tuple(pool.temperatures_M[list(chosen)].tolist()),
         temperature=1.0,
-        voting=voting,
+        voting=spec.voting,
         method=method,
         metric=pool.metric,
         trajectory=selection.trajectory if selection else (),
@@ -70,11 +68,16 @@ def weighted(
     if pool.regression:
         return drafted
     if selection and selection.temperature is not None:
-        return replace(drafted, temperature=selection.temperature)
-    if not calibrate or len(chosen) == 1 and voting != "hard":
+        drafted = replace(drafted, temperature=selection.temperature)
+    elif spec.calibrate and (len(chosen) > 1 or spec.voting == "hard"):
+        drafted = replace(drafted, temperature=fit_temperature(_predicted(drafted, pool), pool.labels_N))
+    if not spec.calibrate or spec.calibration not in CALIBRATIONS:
         return drafted
-    pooled_NC = drafted.combine(pool.members.read(m) for m in chosen)
-    return replace(drafted, temperature=fit_temperature(pooled_NC, pool.labels_N))
+    return replace(drafted, calibrator=CALIBRATIONS[spec.calibration](_predicted(drafted, pool), pool.labels_N))
+
+
+def _predicted(ensemble: Ensemble, pool: Pool) -> NDArray[np.float32]:
+    return ensemble.combine(pool.members.read(m) for m in ensemble.members)
 
 
 def auto_options(pool: Pool, spec: EnsembleSpec) -> dict[str, tuple[str, EnsembleSpec]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.ensemble.calibration import CALIBRATIONS
 from orchestrator.ensemble.metrics import METRICS, REGRESSION
 from orchestrator.ensemble.voting import VOTINGS
 
@@ -37,6 +38,8 @@ class EnsembleSpec:
     """Weight of the ambiguity beside the loss (greedy, convex). The loss prices diversity already; more did harm."""
     calibrate: bool = True
     """One temperature a member before selection and one after pooling."""
+    calibration: str = "temperature"
+    """What follows the pooled temperature: nothing more, or vector scaling or isotonic curves (many more numbers to fit)."""
     prefilter: int = 200
     """Only so many members with the least calibrated log-loss are looked at by the selector."""
     folds: int = 5
@@ -46,6 +49,9 @@ class EnsembleSpec:
         _check_choice("method", self.method, METHODS)
         _check_choice("metric", self.metric, tuple(METRICS))
         _check_choice("voting", self.voting, tuple(VOTINGS))
+        _check_choice("calibration", self.calibration, ("temperature", *CALIBRATIONS))
+        if self.calibration != "temperature" and (self.regression or not self.calibrate):
+            raise ValueError(f"calibration={self.calibration!r} needs a classification metric and calibrate=True")
         if self.select_by:
             _check_choice("select_by", self.select_by, SELECT_BY)
             if (self.select_by in REGRESSION) != self.regression:

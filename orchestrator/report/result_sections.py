@@ -120,7 +120,16 @@ def members(facts: Facts) -> Section | None:
         lines.append(line)
     columns = ["member", "weight", "temperature", "kind", f"val {facts.metric}", "epoch", "seconds", "against the baseline"]
     words = f"{ensemble_in_words(ensemble)}; temperature after the vote {float(ensemble.get('temperature', 1.0)):.3f}."
-    return Section("Members", [Text(words), Table(columns, lines)])
+    return Section("Members", [Text(words + _calibrated(facts)), Table(columns, lines)])
+
+
+def _calibrated(facts: Facts) -> str:
+    """Return what the calibration changed, in a sentence."""
+    found = facts.ensemble.get("calibration") or {}
+    if not found:
+        return ""
+    changed = ", ".join(f"{key} {found['before'][key]:.4f} -> {found['after'][key]:.4f}" for key in found["before"])
+    return f" Calibration ({found['method']}) on the {found['split']} split: {changed}."
 
 
 def diversity(facts: Facts) -> Section | None:

@@ -15,7 +15,7 @@ from orchestrator.stages.boosting import Boosted, run_boosting
 from orchestrator.stages.controls import bigger_control, seed_control
 from orchestrator.stages.family import CASCADE, Cascaded, cascaded, describe_family, measure, relatives, voting_json
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.judgement import Entrants, diversity_facts, judged
+from orchestrator.stages.judgement import Entrants, calibration_facts, diversity_facts, judged
 from orchestrator.stages.predictions import Countdown, splits_of
 from orchestrator.stages.refit import run_refits, top_up_seeds
 from orchestrator.stages.soups import run_soups
@@ -93,6 +93,7 @@ def _judge(
     return {
         "judgement": test,
         "validation": val,
+        "calibration": calibration_facts(fitting, chosen, "test"),
         "controls": {name: list(control.member_ids) for name, control in entrants.controls.items()},
         "tta": tta.views if tta else "none",
         "bagging": describe_bags(fitting, bagged, stopped, {"validation": val, "test": test}),
@@ -133,6 +134,11 @@ def _track(context: Context, found: dict[str, Any]) -> None:
         for row in table["rows"]
         for key, value in row.items()
         if isinstance(value, int | float) and math.isfinite(value)
+    }
+    metrics |= {
+        f"calibration/{when}/{key}": float(value)
+        for when in ("before", "after")
+        for key, value in found["calibration"].get(when, {}).items()
     }
     metrics |= {
         f"family/{_slug(row['name'])}/{key}": float(row[key])

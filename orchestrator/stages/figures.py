@@ -107,14 +107,16 @@ def _contested(context: Context, names: Sequence[str], disagreement: Sequence[Se
 
 
 def _confidences(workspace: Workspace, found: Mapping[str, Any], split: str) -> dict[str, tuple[Any, Any]]:
-    """Return name -> (confidence [N], correct [N]) of the ensemble and of the best single model."""
+    """Return name -> (confidence [N], correct [N]) of the ensemble, before its calibration too, and of the best single."""
     from orchestrator.ensemble.ensemble import Ensemble
 
     bank = PredictionBank(workspace)
     labels = bank.targets(split)
+    chosen, single = (Ensemble.from_json(_numbers(found[key])) for key in ("ensemble", "single"))
     shown = {}
-    for name, key in (("ensemble", "ensemble"), ("best single", "single")):
-        ensemble = Ensemble.from_json(_numbers(found[key]))
+    for name, ensemble in (
+        ("ensemble", chosen), ("ensemble before calibration", chosen.uncalibrated()), ("best single", single),
+    ):  # fmt: skip
         probs = ensemble.combine([bank.get(member, split) for member in ensemble.member_ids])
         shown[name] = (probs.max(axis=1), probs.argmax(axis=1) == labels)
     return shown

@@ -111,7 +111,7 @@ class Fitting:
         spec = self.spec
         pool = scan(Members.of(list(val_MNC)), self.labels("val"), metric=spec.metric, calibrate=spec.calibrate, seed=self.seed)
         shares = np.full(len(ids), 1 / len(ids)) if weights is None else np.asarray(weights, dtype=np.float64)
-        found = weighted(pool, range(len(ids)), shares, method=name, voting=spec.voting, calibrate=spec.calibrate)
+        found = weighted(pool, range(len(ids)), shares, method=name, spec=spec)
         return dataclasses.replace(found, member_ids=tuple(ids))
 
     def combined(self, ensemble: Ensemble, split: str) -> NDArray[np.float32]:
@@ -133,4 +133,5 @@ def ensemble_spec(experiment: Experiment) -> EnsembleSpec:
     return EnsembleSpec(
         method=section.method, metric=metric, select_by=section.metric, voting=section.voting, max_members=section.max_members,
         iterations=section.iterations, diversity=section.diversity, calibrate=section.calibrate,
+        calibration=section.calibration,
     )  # fmt: skip

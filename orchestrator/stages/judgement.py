@@ -75,6 +75,21 @@ def table(judgement: Judgement, split: str, sizes: Mapping[str, int] | None = No
     }  # fmt: skip
 
 
+def calibration_facts(fitting: Fitting, chosen: Ensemble, split: str) -> dict[str, Any]:
+    """Return log-loss, Brier score and ECE (bins of equal mass) of the ensemble's weights without and with its calibration."""
+    from orchestrator.ensemble.metrics import METRICS
+
+    if fitting.spec.regression:
+        return {}
+    labels, method = fitting.bank.targets(split), fitting.spec.calibration if fitting.spec.calibrate else "none"
+
+    def scores(ensemble: Ensemble) -> dict[str, float]:
+        probs = fitting.combined(ensemble, split)
+        return {name: METRICS[name].function(probs, labels) for name in ("log_loss", "brier", "ece")}
+
+    return {"method": method, "split": split, "before": scores(chosen.uncalibrated()), "after": scores(chosen)}
+
+
 def _why_no_gain(verdict: Verdict) -> str:
     """Return what a gain lacks: an interval clear of zero, McNemar's consent, or enough size."""
     from orchestrator.ensemble.gate import ALPHA, WORTHWHILE

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from orchestrator.ensemble.arrays import Members
-from orchestrator.ensemble.calibration import fit_temperature
+from orchestrator.ensemble.calibration import Isotonic, VectorScaling, fit_temperature
+from orchestrator.ensemble.ensemble import Ensemble
 from orchestrator.ensemble.metrics import ece, log_loss
 from orchestrator.ensemble.pool import scan
 from orchestrator.ensemble.procedure import assemble, auto_options
@@ -42,6 +45,32 @@ def test_calibration_helps_an_overconfident_pool(make_pool):
         return log_loss(ensemble.combine([probs[m, test] for m in ensemble.members]), labels[test])
 
     assert held_out(True) < held_out(False)
+
+
+@pytest.mark.parametrize(("calibration", "kind"), [("vector", VectorScaling), ("isotonic", Isotonic)])
+def test_a_calibrator_repairs_what_a_temperature_cannot(make_pool, calibration, kind):
+    probs, labels = make_pool(6, 6000, 4, seed=7)
+    biased = probs * np.array([8.0, 1.0, 1.0, 1.0], dtype=np.float32)  # every member favours the first class
+    biased /= biased.sum(2, keepdims=True)
+    train, test = slice(0, 4000), slice(4000, 6000)
+    pool = measured(biased[:, train], labels[train])
+    specs = {name: EnsembleSpec(calibration=name) for name in ("temperature", calibration)}
+    by = {name: assemble(pool, spec=spec, method="convex", seed=0) for name, spec in specs.items()}
+    out = {name: one.combine([biased[m, test] for m in one.members]) for name, one in by.items()}
+    assert by["temperature"].calibrator is None
+    assert isinstance(by[calibration].calibrator, kind)
+    assert by[calibration].members == by["temperature"].members
+    assert log_loss(out[calibration], labels[test]) < log_loss(out["temperature"], labels[test]) - 0.02
+    assert np.array_equal(by[calibration].calibrator.apply(out["temperature"]), out[calibration])
+    again = Ensemble.from_json(json.loads(json.dumps(by[calibration].to_json())))
+    assert again == by[calibration]
+
+
+def test_uncalibrated_is_the_plain_weighted_mean(make_pool):
+    probs, labels = make_pool(5, 300, 3, seed=2)
+    ensemble = assemble(measured(probs, labels), spec=EnsembleSpec(calibration="vector"), method="convex", seed=0)
+    expected = np.tensordot(ensemble.weights, probs[list(ensemble.members)], 1)
+    assert ensemble.uncalibrated().combine([probs[m] for m in ensemble.members]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_without_calibration_every_temperature_is_one(make_pool):

@@ -89,6 +89,16 @@ def test_a_pool_says_what_diversity_is_worth(bagged_run: Any) -> None:
     assert "mean_error_correlation" in found
 
 
+def test_what_the_calibration_changed_is_told_of_the_test_split(bagged_run: Any) -> None:
+    found, judged = bagged_run.found["calibration"], row(bagged_run.found, "ensemble")
+    assert (found["method"], found["split"]) == ("temperature", "test")
+    assert found["after"] == {key: judged[key] for key in ("log_loss", "brier", "ece")}
+    bank, ensemble = PredictionBank(bagged_run.context.workspace), bagged_run.found["ensemble"]
+    mean = sum(w * bank.get(m, "test") for m, w in zip(ensemble["member_ids"], ensemble["weights"], strict=True))
+    true = mean[np.arange(len(mean)), bank.targets("test")]
+    assert found["before"]["log_loss"] == pytest.approx(-np.log(true).mean(), rel=1e-4)
+
+
 def test_figures_show_members_side_by_side(bagged_run: Any) -> None:
     folder: Path = bagged_run.context.workspace.figures / "ensemble"
     names = {path.stem for path in folder.glob("*.png")}
