@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from trainables.randomness import key, uniform
 
@@ -87,6 +86,8 @@ def _probability(module: nn.Module) -> tuple[float, str] | None:
         return module.p, "element"
     if isinstance(module, nn.Dropout2d):
         return module.p, "channel"
-    if isinstance(module, StochasticDepth) and module.mode == "row":
-        return module.p, "row"
+    if (
+        type(module).__name__ == "StochasticDepth" and getattr(module, "mode", "") == "row"
+    ):  # ours or torchvision's, not imported
+        return float(module.p), "row"  # type: ignore[arg-type]
     return None

@@ -10,15 +10,22 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""What the user's own environment does not say is set so; the ledger, not Tune's snapshots, is what a search goes on from."""
+"""What the user's own environment does not say is set so; the ledger, not Tune's snapshots, is what a search goes on from.
+
+Ray would start idle workers that Tune's trials, in an environment of their own, never use. Tune would start the workers of a
+custom searcher one after another; ours never hands out more trials than find room.
+"""
 
 
 def prepare_environment(address: str) -> None:

@@ -63,7 +63,7 @@ def _pretrained(config: TrainConfig) -> dict[str, Tensor]:
         return read_weights(config.weights)
     if config.model.startswith(timm_models.PREFIX) and config.weights == "default":
         return timm_models.published_weights(config.model)
-    if config.model in torchvision_models.NAMES:
+    if torchvision_models.has(config.model):
         return torchvision_models.published_weights(config)
     known = "none, default" if config.model.startswith(timm_models.PREFIX) else "none"
     raise ValueError(f"train.weights: got {config.weights!r}, allowed for {config.model}: {known}, or a .pth/.safetensors file")
@@ -90,10 +90,10 @@ def builder_of(name: str) -> Callable[..., nn.Module]:
     """Return what builds the net of a name; raises ValueError with the nearest names for an unknown one."""
     if name in MODELS:
         return MODELS[name]
-    if name in torchvision_models.NAMES:
+    if torchvision_models.has(name):
         return torchvision_models.build
     if name.startswith(timm_models.PREFIX):
         return timm_models.build
-    near = difflib.get_close_matches(name, [*MODELS, *torchvision_models.NAMES], n=3)
+    near = difflib.get_close_matches(name, [*MODELS, *torchvision_models.names()], n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"own nets: {', '.join(MODELS)}"
     raise ValueError(f'train.model: got {name!r}, allowed: {", ".join(MODELS)}, a torchvision name or "timm:NAME"; {hint}')

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from trainables.config import TrainConfig
 from trainables.models.cnn import norm_layer
+from trainables.models.stochastic_depth import StochasticDepth
 
 
 class PadShortcut(nn.Module):
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
         self.dropout = nn.Dropout2d(dropout2d)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=bias)
         self.norm2 = norm_layer(norm, outputs) or nn.Identity()
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
         self.relu2 = nn.ReLU()
         self.shortcut = PadShortcut(stride=stride, added=outputs - inputs)
 

@@ -99,7 +99,7 @@ def _of_weights(config: TrainConfig, own: InputPipeline) -> InputPipeline:
         return InputPipeline.from_dict(carried)
     if config.model.startswith(timm_models.PREFIX):
         return InputPipeline.from_dict(timm_models.pipeline_facts(config.model))
-    if config.model in torchvision_models.NAMES:
+    if torchvision_models.has(config.model):
         return InputPipeline.from_dict(torchvision_models.pipeline_facts(config))
     notice = f"{config.weights} does not say how its images were normalised: this data's statistics are used"
     return dataclasses.replace(own, notices=(*own.notices, notice))
@@ -117,7 +117,7 @@ def _fixed_size(model: str) -> bool:
 
 
 def _check_smallest(config: TrainConfig, size: int) -> None:
-    if config.model in torchvision_models.NAMES:
+    if torchvision_models.has(config.model):
         smallest = torchvision_models.smallest_size(config.model)
         if size < smallest:
             raise ValueError(

@@ -2,25 +2,46 @@
 
 Dropout p goes to the dropouts that the classifier has; where it has none, one is put before the last layer (also for p = 0, so
 that p never changes the graph). Stochastic depth p grows linearly over the residual branches of families that have it.
+torchvision is imported where one of its nets is wanted: it brings torch's compiler along, 5 CPU seconds in every process.
 """
 
 from __future__ import annotations
 
+import functools
+from types import ModuleType
 from typing import Any
 
-import torchvision.models as tv
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from trainables.config import TrainConfig
 from trainables.models.stages import first_layer, last_layer, replace_module, stages
 from trainables.models.weights import is_file
 
-NAMES: tuple[str, ...] = tuple(tv.list_models(module=tv))
+OURS = ("cnn_", "cifar_", "timm:")
+"""How names begin that are not torchvision's: to know that, it need not be imported."""
 FIXED_SIZE: tuple[str, ...] = ("vit_", "maxvit_")
 """Families built for one image side, which their weights do not leave."""
 _HALVES = ("googlenet", "inception_v3")
 """Their published weights were trained on images scaled to [-1, 1] (torchvision's `transform_input`)."""
+
+
+def _torchvision() -> ModuleType:
+    import torchvision.models
+
+    module: ModuleType = torchvision.models
+    return module
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Return the names of torchvision's classification nets."""
+    tv = _torchvision()
+    return tuple(tv.list_models(module=tv))
+
+
+def has(model: str) -> bool:
+    """Return whether torchvision has a classification net of this name."""
+    return not model.startswith(OURS) and model in names()
 
 
 def build(config: TrainConfig, *, outputs: int, channels: int, image_size: int) -> nn.Module:
@@ -33,7 +54,7 @@ def build(config: TrainConfig, *, outputs: int, channels: int, image_size: int) 
     elif image_size and config.model.startswith("maxvit_"):
         options = {"input_size": (image_size, image_size)}
     try:
-        model: nn.Module = tv.get_model(config.model, weights=None, num_classes=outputs, **options)
+        model: nn.Module = _torchvision().get_model(config.model, weights=None, num_classes=outputs, **options)
     except (ValueError, AssertionError) as error:
         raise ValueError(f"train.image_size: {config.model} cannot take {image_size} px ({error})") from error
     if channels != 3:
@@ -65,6 +86,8 @@ def set_head_dropout(model: nn.Module, p: float) -> None:
 
 def set_drop_path(model: nn.Module, p: float) -> None:
     """Let the drop probability of the residual branches grow linearly from 0 to p; no effect where there are none."""
+    from torchvision.ops import StochasticDepth
+
     branches = [m for m in model.modules() if isinstance(m, StochasticDepth)]
     for i, branch in enumerate(branches):
         branch.p = p * i / max(1, len(branches) - 1)
@@ -72,7 +95,7 @@ def set_drop_path(model: nn.Module, p: float) -> None:
 
 def published_weights(config: TrainConfig) -> dict[str, Tensor]:
     """Return the weights that torchvision publishes under the enum name in `config.weights` (downloaded, or from its cache)."""
-    model: nn.Module = tv.get_model(config.model, weights=_entry(config), progress=False)
+    model: nn.Module = _torchvision().get_model(config.model, weights=_entry(config), progress=False)
     return model.state_dict()
 
 
@@ -97,12 +120,12 @@ def smallest_size(model: str) -> int:
     """Return the smallest image side the architecture takes (transformers state their weights' size instead: 1 for them)."""
     if model.startswith((*FIXED_SIZE, "swin_")):
         return 1
-    return int(max(tv.get_model_weights(model).DEFAULT.meta["min_size"]))
+    return int(max(_torchvision().get_model_weights(model).DEFAULT.meta["min_size"]))
 
 
 def _entry(config: TrainConfig) -> Any:
     """Return the member of the architecture's weights enum that the `weights` knob means."""
-    entries = tv.get_model_weights(config.model)
+    entries = _torchvision().get_model_weights(config.model)
     if is_file(config.weights):
         return next(iter(entries))
     name = config.weights.rpartition(".")[2]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from trainables.config import TrainConfig
 from trainables.models import build_model
 from trainables.models.cifar_resnet import BasicBlock
+from trainables.models.stochastic_depth import StochasticDepth
 
 
 def _net(**knobs: object) -> nn.Module:

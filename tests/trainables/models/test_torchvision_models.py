@@ -11,7 +11,7 @@ from torchvision.ops import StochasticDepth
 from trainables.config import TrainConfig
 from trainables.models import build_model
 from trainables.models.stages import first_layer, last_layer, stages
-from trainables.models.torchvision_models import NAMES, smallest_size
+from trainables.models.torchvision_models import names, smallest_size
 
 
 def _build(model: str, *, outputs: int = 4, channels: int = 3, side: int = 0, **knobs: object) -> nn.Module:
@@ -52,7 +52,7 @@ def test_a_transformer_is_built_for_the_side_and_refuses_one_its_patches_do_not_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [n for n in NAMES if not n.startswith("regnet") or "00mf" in n])
+@pytest.mark.parametrize("model", [n for n in names() if not n.startswith("regnet") or "00mf" in n])
 def test_every_net_builds_splits_into_stages_and_finds_both_ends(model: str) -> None:
     with torch.device("cpu" if model.startswith("regnet") else "meta"):
         net = _build(model, outputs=7, side=64 if model.startswith("vit_b") else 0)
