@@ -1,12 +1,13 @@
-"""Ensemble selection side by side with AutoGluon's EnsembleSelection, on the same arrays: CPU time, weights, held-out scores.
+"""Ensemble selection beside AutoGluon's and phem's greedy selection, on the same arrays: CPU time, weights, held-out scores.
 
 Run:  python benchmarks/ensemble_selection.py                      (all sizes; an hour on two cores)
       python benchmarks/ensemble_selection.py --members 50 --classes 10
       python benchmarks/ensemble_selection.py --pool pool.npz      (a real pool: val_probs, val_labels, test_probs, test_labels)
 
-AutoGluon is installed into a throw-away environment (`--anchor-env` keeps and reuses one). Both sides run on one thread and
-report process CPU seconds. Where AutoGluon would take minutes it runs fewer iterations, and its time is scaled to 25 (each
-iteration costs the same); weights are compared at the iterations that both ran. Results go to benchmarks/results/.
+Both are installed into a throw-away environment (`--anchor-env` keeps and reuses one; phem without its dependencies, which its
+greedy selection does not need and some of which no longer build). All sides run on one thread and report process CPU seconds.
+Where an anchor would take minutes it runs fewer iterations, and its time is scaled to 25 (each iteration costs the same);
+weights are compared at the iterations that both ran. Results go to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402 - the thread count is read when it loads
 
-ANCHOR = "autogluon.core==1.6.3"
+ANCHOR, PHEM = "autogluon.core==1.6.3", "phem==0.0.0.2"
 ROWS, ITERATIONS = 10_000, 25
 RESULTS = Path(__file__).parent / "results"
 
@@ -37,7 +38,7 @@ def main() -> None:
     """Runs every size asked for and writes the table."""
     asked = _arguments()
     if asked.anchor:
-        print(json.dumps(anchor(Path(asked.anchor), asked.metric, asked.iterations)))
+        print(json.dumps((phem if asked.metric == "phem" else anchor)(Path(asked.anchor), asked.metric, asked.iterations)))
         return
     with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
         python = anchor_python(Path(asked.anchor_env) if asked.anchor_env else Path(scratch) / "anchor")
@@ -91,6 +92,7 @@ def anchor_python(folder: Path) -> Path:
     if not python.exists():
         venv.create(folder, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", ANCHOR], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", PHEM], check=True)
     return python
 
 
@@ -110,16 +112,34 @@ def anchor(folder: Path, metric: str, iterations: int) -> dict[str, Any]:
     return {"seconds": seconds, "weights": selection.weights_.tolist()}
 
 
+def phem(folder: Path, metric: str, iterations: int) -> dict[str, Any]:
+    """phem's side: its greedy selection by log-loss, in one process."""
+    from functools import partial
+
+    from phem.base_utils.metrics import make_metric
+    from phem.methods.ensemble_selection import EnsembleSelection
+    from sklearn.metrics import log_loss
+
+    probs, labels = list(np.load(folder / "val.npy")), np.load(folder / "val_labels.npy")
+    scored = make_metric(
+        partial(log_loss, labels=np.arange(probs[0].shape[1])), metric_name=metric, maximize=False, classification=True,
+        always_transform_conf_to_pred=False, optimum_value=0, requires_confidences=True,
+    )  # fmt: skip
+    selection = EnsembleSelection([None] * len(probs), iterations, scored, n_jobs=1, random_state=0)
+    start = time.process_time()
+    selection.ensemble_fit(probs, labels)
+    return {"seconds": time.process_time() - start, "weights": np.asarray(selection.weights_).tolist()}
+
+
 def compare(folder: Path, python: Path) -> dict[str, Any]:
     """One size: both sides' CPU seconds, whether the weights agree, and held-out scores of each side's choice."""
     probs, labels = np.load(folder / "val.npy", mmap_mode="r"), np.load(folder / "val_labels.npy")
     members, rows, classes = probs.shape
     found: dict[str, Any] = {"members": members, "rows": rows, "classes": classes}
     chosen = {}
+    iterations = _affordable(members, rows, classes)
     for metric in ("log_loss", "accuracy"):
-        iterations = _affordable(members, rows, classes)
-        command = [python, __file__, "--anchor", folder, "--metric", metric, "--iterations", str(iterations)]
-        theirs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        theirs = run_anchor(python, folder, metric, iterations)
         seconds, weights = timed(lambda metric=metric: greedy(probs, labels, metric, ITERATIONS))
         same = weights if iterations == ITERATIONS else greedy(probs, labels, metric, iterations)
         scaled = theirs["seconds"] * ITERATIONS / iterations
@@ -131,8 +151,24 @@ def compare(folder: Path, python: Path) -> dict[str, Any]:
             "largest_weight_difference": float(np.abs(same - np.array(theirs["weights"])).max()),
         }
         chosen[metric] = weights
+    theirs = run_anchor(python, folder, "phem", iterations)
+    scaled = theirs["seconds"] * ITERATIONS / iterations
+    same = greedy(probs, labels, "log_loss", iterations)
+    found["phem"] = {
+        "phem_seconds": round(scaled, 3),
+        "ratio": round(scaled / found["log_loss"]["our_seconds"], 1),
+        "largest_weight_difference": float(np.abs(same - np.array(theirs["weights"])).max()),
+    }
     found |= default_end_to_end(probs, labels, found["log_loss"]["autogluon_seconds"])
     return found | held_out(folder, probs, labels, chosen["log_loss"])
+
+
+def run_anchor(python: Path, folder: Path, metric: str, iterations: int) -> dict[str, Any]:
+    """What the anchor of a metric says, run by its own interpreter."""
+    command = [python, __file__, "--anchor", folder, "--metric", metric, "--iterations", str(iterations)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return found
 
 
 def greedy(probs: Any, labels: Any, metric: str, iterations: int) -> Any:
@@ -207,15 +243,16 @@ def write_results(cases: list[dict[str, Any]], asked: argparse.Namespace) -> Non
     sizes = f"--members {' '.join(map(str, asked.members))} --classes {' '.join(map(str, asked.classes))}"
     command = f"python benchmarks/ensemble_selection.py {f'--pool {Path(asked.pool).name}' if asked.pool else sizes}"
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
-    head = {"command": command, "machine": machine, "date": time.strftime("%Y-%m-%d"), "anchor": ANCHOR}
+    head = {"command": command, "machine": machine, "date": time.strftime("%Y-%m-%d"), "anchors": [ANCHOR, PHEM]}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{asked.name}.json").write_text(json.dumps({**head, "cases": cases}, indent=1) + "\n")
     lines = [
-        f"`{head['command']}`, {head['date']}, {machine}, one thread, {ANCHOR}, CPU seconds; ~ scaled from fewer iterations.",
+        f"`{head['command']}`, {head['date']}, {machine}, one thread, {ANCHOR}, {PHEM} (greedy, log-loss), "
+        "CPU seconds; ~ scaled from fewer iterations.",
         "",
-        "| M, N, C | AutoGluon log-loss | ours | ratio | AutoGluon accuracy | ours | ratio "
+        "| M, N, C | AutoGluon log-loss | ours | ratio | phem | ratio | AutoGluon accuracy | ours | ratio "
         "| default | ratio | cross-fitted | gap |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_speed_line(case) for case in cases]
     lines += [
@@ -234,6 +271,8 @@ def _speed_line(case: dict[str, Any]) -> str:
         scaled = "" if one["autogluon_iterations"] == ITERATIONS else "~"
         equal = "" if one["largest_weight_difference"] < 1e-9 else " (weights differ)"
         cells += [f"{scaled}{one['autogluon_seconds']:.1f}", f"{one['our_seconds']:.3f}{equal}", f"**{one['ratio']:.0f}x**"]
+        if metric == "log_loss":
+            cells += [f"{scaled}{case['phem']['phem_seconds']:.1f}", f"**{case['phem']['ratio']:.0f}x**"]
     default, judged = case["default"], case["default_cross_fitted"]
     cells += [f"{default['our_seconds']:.2f}", f"**{default['ratio']:.0f}x**", f"{judged['our_seconds']:.2f}"]
     return "| " + " | ".join([*cells, f"{case['convex_without_l2']['certified_gap']:.1e}"]) + " |"
