@@ -24,7 +24,10 @@ from restore_data import restore_fashion_mnist
 
 from orchestrator.config import Experiment
 from orchestrator.context import Context, open_run
+from orchestrator.ensemble.calibration import fit_temperature
 from orchestrator.ensemble.ensemble import Ensemble
+from orchestrator.ensemble.gate import paired_difference
+from orchestrator.ensemble.judge import ENSEMBLE
 from orchestrator.stages.bagging import bagged_controls, describe_bags
 from orchestrator.stages.baseline import run_baseline
 from orchestrator.stages.boosting import NAME as BOOSTED
@@ -39,6 +42,7 @@ from orchestrator.stages.tta import single_with_tta
 from orchestrator.store.records import MemberRecord
 
 HERE = Path(__file__).parent
+ANCHOR = "AutoGluon's weights, then a temperature"
 POOL_TEST_ROWS = 4_000
 """Test images whose probabilities go into the tests' pool: with fewer it stays a small file."""
 
@@ -92,7 +96,20 @@ def measure(context: Context, asked: argparse.Namespace) -> dict[str, Any]:
     tables = {name: judged(fitting, entrants, split) for name, split in (("validation", "val"), ("test", "test"))}
     bags = describe_bags(fitting, {"bagged": bagged["bagged"]}, stopped, tables)["bagged"]
     boosting = dataclasses.asdict(boosted)
-    return {"trials": len(trials), "test": tables["test"], "bags": bags, "boosting": boosting, "soups": soups, "tta": tta.views}
+    return {
+        "trials": len(trials), "test": tables["test"], "bags": bags, "boosting": boosting, "soups": soups, "tta": tta.views,
+        "against_autogluon": against(fitting, {ENSEMBLE: chosen, **ways}, ways[ANCHOR]),
+    }  # fmt: skip
+
+
+def against(fitting: Fitting, ways: dict[str, Ensemble], anchor: Ensemble) -> dict[str, list[float]]:
+    """Return each way's test log-loss minus the anchor's, with its paired 95 % interval."""
+    labels, reference = fitting.labels("test"), fitting.combined(anchor, "test")
+    return {
+        name: list(paired_difference(fitting.combined(one, "test"), reference, labels, metric="log_loss", seed=fitting.seed))
+        for name, one in ways.items()
+        if one is not anchor
+    }
 
 
 def combinations(fitting: Fitting, trials: list[MemberRecord], chosen: Ensemble) -> dict[str, Ensemble]:
@@ -102,11 +119,17 @@ def combinations(fitting: Fitting, trials: list[MemberRecord], chosen: Ensemble)
     ways = {name: controls[name] for name in ("baseline", "best single", "uniform top-k", "uniform all") if name in controls}
     for method in ("greedy", "log_pool", "auto"):
         ways[method] = fitting.fit(trials, method=method, folds=0)
-    ways["greedy, uncalibrated"] = fitting.fit(trials, method="greedy", calibrate=False, folds=0)
+    ways[ANCHOR] = autogluon_weights(fitting, trials)
     for voting in ("hard", "soft", "log"):
         room = Fitting(fitting.context, fitting.bank, dataclasses.replace(fitting.spec, voting=voting))
         ways[f"{voting} vote of the best five"] = room.given(five, voting)
     return ways
+
+
+def autogluon_weights(fitting: Fitting, trials: list[MemberRecord]) -> Ensemble:
+    """Return the weights of AutoGluon's EnsembleSelection (ours equal them where nothing is calibrated), and a temperature."""
+    plain = fitting.fit(trials, method="greedy", calibrate=False, folds=0, max_members=len(trials))
+    return dataclasses.replace(plain, temperature=fit_temperature(fitting.combined(plain, "val"), fitting.labels("val")))
 
 
 def save_pool(context: Context, path: Path) -> None:
@@ -133,13 +156,16 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"up to {asked['boost']} boosting stages of the best; {found['minutes']} minutes on {found['cpus']} cores, one thread. "
         "Intervals: 95 %, Wilson for accuracy, paired bootstrap over test images for differences (the chance of training again "
         "is not in them).", "",
-        "| | members | accuracy | log-loss | ECE | accuracy against best single | log-loss against best single |",
-        "|---|---|---|---|---|---|---|",
+        "| | members | accuracy | log-loss | ECE | accuracy against best single | log-loss against best single "
+        "| log-loss against AutoGluon's weights |",
+        "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in sorted(table["rows"], key=lambda row: row["log_loss"]):
         name = "convex (the ensemble)" if row["name"] == "ensemble" else row["name"]
         score = f"{row['accuracy']:.4f} [{row['accuracy_low']:.4f}, {row['accuracy_high']:.4f}]"
         differences = " | ".join(_difference(row, metric) for metric in ("accuracy", "log_loss"))
+        interval = found["against_autogluon"].get(row["name"])
+        differences += " | " + ("{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval) if interval else "")
         lines.append(f"| {name} | {row['members']} | {score} | {row['log_loss']:.4f} | {row['ece']:.4f} | {differences} |")
     stages = " ".join(f"{error:.3f}" for error in found["boosting"]["errors"])
     lines += [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.ensemble.arrays import Labels
+from orchestrator.ensemble.convex import ConvexResult, log_loss_objective, sparse_on_simplex, squared_error_objective
 from orchestrator.ensemble.convex import Objective as SimplexObjective
-from orchestrator.ensemble.convex import log_loss_objective, sparse_on_simplex, squared_error_objective
+from orchestrator.ensemble.crossfit import fold_of_rows, usable_folds
 from orchestrator.ensemble.greedy import (
     Accuracy,
     AnyError,
@@ -20,7 +22,7 @@ from orchestrator.ensemble.greedy import (
     greedy_selection,
 )
 from orchestrator.ensemble.log_pool import log_pool_weights
-from orchestrator.ensemble.metrics import error_of
+from orchestrator.ensemble.metrics import PROB_FLOOR, error_of
 from orchestrator.ensemble.pool import Pool
 from orchestrator.ensemble.spec import EnsembleSpec
 from orchestrator.ensemble.stacking import LinearHead, fit_stacking
@@ -35,6 +37,8 @@ SHARPNESS, WORTHWHILE_NATS = (2.0, 4.0, 8.0), 1e-4
 """Powers to which convex also takes the members' probabilities, and what each must bring for the next to be tried."""
 SHARPENED = 25
 """Members that are looked at sharpened."""
+L2_GRID, L2_FOLDS, L2_CANDIDATES = (0.01, 0.03, 0.1, 0.5), 5, 50
+"""Pulls toward uniform weights that convex compares, on how many folds and of how many members."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,14 @@ class Selection:
 Selector = Callable[[Pool, EnsembleSpec, int], Selection]
 
 
-def convex(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG001 - one signature for all
+def convex(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:
     """Simplex weights of least log-loss (squared error) with L2 toward uniform, sparse, with a certified gap.
 
     The mean of calibrated members is under-confident, which a temperature mends after. So the members are also weighed
     sharpened, more and more while the pool's loss at its own temperature falls; the gap is that of the weights taken.
     """
     candidates = pool.best(spec.prefilter)
+    spec = replace(spec, l2=_cross_validated_l2(pool, spec, seed))
     found = _convex(pool, spec, candidates, pool.target_MN[candidates])
     if pool.regression or not spec.calibrate or spec.voting != "soft":
         return found
@@ -73,17 +78,46 @@ def convex(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:  # noqa: ARG
 
 
 def _convex(pool: Pool, spec: EnsembleSpec, candidates: list[int], target_MN: NDArray[np.float32]) -> Selection:
-    l2 = spec.shrinkage(len(pool.labels_N), len(candidates))
+    result = _simplex_weights(spec, target_MN, pool.labels_N, regression=pool.regression)
+    return Selection(_spread(result.weights_M, candidates, pool), gap=result.gap)
+
+
+def _simplex_weights(spec: EnsembleSpec, target_MN: NDArray[np.float32], labels_N: Labels, *, regression: bool) -> ConvexResult:
+    l2 = spec.shrinkage(len(labels_N), len(target_MN))
 
     def objective_of(kept: NDArray[np.int64]) -> SimplexObjective:
-        if pool.regression:
-            return squared_error_objective(target_MN[kept], pool.labels_N, l2=l2, diversity=spec.diversity)
+        if regression:
+            return squared_error_objective(target_MN[kept], labels_N, l2=l2, diversity=spec.diversity)
         return log_loss_objective(target_MN[kept], l2=l2, diversity=spec.diversity)
 
-    result = sparse_on_simplex(
-        objective_of, n_members=len(candidates), min_weight=spec.min_weight, max_members=spec.max_members
-    )
-    return Selection(_spread(result.weights_M, candidates, pool), gap=result.gap)
+    return sparse_on_simplex(objective_of, n_members=len(target_MN), min_weight=spec.min_weight, max_members=spec.max_members)
+
+
+def _cross_validated_l2(pool: Pool, spec: EnsembleSpec, seed: int) -> float | None:
+    """The pull toward uniform whose weights lose least on rows that did not choose them; None where there are too few rows.
+
+    Pools differ: where one member is far ahead a strong pull costs more than choosing does, among many alike the reverse.
+    """
+    folds = usable_folds(len(pool.labels_N), L2_FOLDS)
+    if spec.l2 is not None or not folds or len(pool.members) == 1:
+        return spec.l2
+    target_MN, fold_N = pool.target_MN[pool.best(L2_CANDIDATES)], fold_of_rows(pool.labels_N, folds, seed=seed)
+    losses = np.zeros(len(L2_GRID))
+    for fold in range(folds):
+        fitted, held = fold_N != fold, fold_N == fold
+        for place, l2 in enumerate(L2_GRID):
+            tried = replace(spec, l2=l2)
+            weights_M = _simplex_weights(
+                tried, target_MN[:, fitted], pool.labels_N[fitted], regression=pool.regression
+            ).weights_M
+            losses[place] += _held_out_loss(weights_M @ target_MN[:, held], pool.labels_N[held], regression=pool.regression)
+    return L2_GRID[int(losses.argmin())]
+
+
+def _held_out_loss(pooled_N: NDArray[np.float64], labels_N: Labels, *, regression: bool) -> float:
+    if regression:
+        return float(((pooled_N - labels_N) ** 2).sum())
+    return float(-np.log(np.maximum(pooled_N, PROB_FLOOR)).sum())
 
 
 def greedy(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:

@@ -33,7 +33,8 @@ class EnsembleSpec:
     bags: int = 0
     """Greedy selections from random halves of the members, averaged; 0 is one selection from all."""
     l2: float | None = None
-    """Pull toward uniform weights; empty: 0.1, or 0.5 below five rows a member (log_pool: a hundredth of it)."""
+    """Pull toward uniform weights; empty: cross-validated (convex), or a hundredth of 0.1, of 0.5 below five rows a member
+    (log_pool)."""
     diversity: float = 0.0
     """Weight of the ambiguity beside the loss (greedy, convex). The loss prices diversity already; more did harm."""
     calibrate: bool = True
@@ -79,7 +80,7 @@ class EnsembleSpec:
         return self.select_by or ("rmse" if self.regression else "log_loss")
 
     def shrinkage(self, n_rows: int, n_members: int) -> float:
-        """The L2 weight for so many validation rows and members."""
+        """The L2 weight for so many validation rows and members, where it was neither asked for nor cross-validated."""
         if self.l2 is not None:
             return self.l2
         return 0.5 if n_rows < 5 * n_members else 0.1
