@@ -58,10 +58,11 @@ def cases(data: Path | None = None) -> dict[str, Case]:
         "trivial": Case("a CNN of width 2, 60 images of 8 px, one epoch", side=8, images=60, width=2, epochs=1),
     }
     if (root / "fashion-mnist").is_dir():
-        found["fashion"] = Case(
-            "small CNN, 12,000 images of Fashion-MNIST, 3 epochs: bound by computing",
-            source="fashion_mnist", root=str(root), side=28, images=12_000, width=16, batch=128, epochs=3,
-        )  # fmt: skip
+        for name, images in (("fashion", 0), ("fashion_5k", 5_000), ("fashion_20k", 20_000)):
+            found[name] = Case(
+                f"small CNN, {images or 'all 60,000'} images of Fashion-MNIST, 3 epochs: bound by computing",
+                source="fashion_mnist", root=str(root), side=28, images=images, width=16, batch=128, epochs=3,
+            )  # fmt: skip
     if (root / "hymenoptera_data").is_dir():
         found["photos"] = Case(
             "head of a pretrained MobileNetV2, 244 + 153 JPEG photos at 128 px, 6 epochs",

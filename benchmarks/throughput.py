@@ -2,6 +2,7 @@
 
 Run: python benchmarks/throughput.py [--quick] [--rows searches steps heads augmentation] [--rounds 3]
      python benchmarks/throughput.py --rows searches --search small:64 --rounds 1       (a case of search_cases.py : trials)
+     python benchmarks/throughput.py --rows searches --search trivial:500:40 --rounds 1 (the reference on 40 trials only)
 Writes benchmarks/results/throughput.{json,md}; rows of an earlier run that are not asked for again stay as they are.
 """
 
@@ -36,8 +37,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 """Sides of a search; "plain" is the reference."""
 
 
-def searches(case: str, trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Run each way `rounds` times, interleaved, each with caches of its own, start-up included."""
+def searches(case: str, trials: int, plain_trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Run each way `rounds` times, interleaved, each with caches of its own, start-up included; ratios are those a trial."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, (way, *more) in ways.items():
@@ -53,7 +54,7 @@ def searches(case: str, trials: int, rounds: int, ways: Mapping[str, tuple[str, 
                     "--case",
                     case,
                     "--trials",
-                    str(trials),
+                    str(plain_trials if name == "plain" else trials),
                     "--folder",
                     str(place),
                     *more,
@@ -61,16 +62,19 @@ def searches(case: str, trials: int, rounds: int, ways: Mapping[str, tuple[str, 
                 cost = measure(command, log=Path(folder) / "log", env=env, timeout_s=3600)
                 found = json.loads((place / "result.json").read_text())
             runs[name].append({**cost, **found, "load_after": round(os.getloadavg()[0], 1)})
-            print(f"{case}, {trials} trials, {name}: {cost}, best {found['best']:.3f}, {found['epochs']} epochs", flush=True)
+            print(f"{case}, {found['trials']} trials, {name}: {cost}, {found['epochs']} epochs", flush=True)
     table = {name: _medians(found) for name, found in runs.items()}
     for row in table.values():
-        row["wall_ratio"] = round(table["plain"]["wall_s"] / row["wall_s"], 2)
-        row["cpu_ratio"] = round(table["plain"]["cpu_s"] / row["cpu_s"], 2)
+        for cost in ("wall", "cpu"):
+            reference, own = (one[f"{cost}_s"] / one["trials"] for one in (table["plain"], row))
+            row[f"{cost}_ratio"] = round(reference / own, 2)
     return {"case": cases()[case].says, "trials": trials, "rounds": rounds, "medians": table, "runs": runs}
 
 
 def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    row = {key: statistics.median(run[key] for run in runs) for key in ("wall_s", "cpu_s", "peak_mb", "best", "epochs")}
+    row = {
+        key: statistics.median(run[key] for run in runs) for key in ("wall_s", "cpu_s", "peak_mb", "best", "epochs", "trials")
+    }
     row["trials_per_hour"] = round(3600 * runs[0]["trials"] / row["wall_s"])
     occupied = [run["slots"] for run in runs if run.get("slots")]
     if occupied:
@@ -185,10 +189,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         found = part["found"]
         if "medians" in found:
             lines += [f"{found['case']}; {found['trials']} trials, medians of {found['rounds']} runs, start-up included.", ""]
-            lines += ["| way | wall s | CPU s | trials/h | wall ratio | CPU ratio | peak MB | best | epochs | held | busy |"]
-            lines += ["|" + "---|" * 11]
+            lines += [
+                "| way | trials | wall s | CPU s | trials/h | wall ratio | CPU ratio | peak MB | best | epochs | held | busy |",
+                "|" + "---|" * 12,
+            ]
             for way, m in found["medians"].items():
                 cells = [
+                    m.get("trials", found["trials"]),
                     m["wall_s"],
                     m["cpu_s"],
                     m["trials_per_hour"],
@@ -211,7 +218,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smallest sizes, one round: shows that the script runs")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--search", nargs="+", default=["small:6", "small:64"], metavar="CASE:TRIALS", help=", ".join(cases()))
+    parser.add_argument(
+        "--search", nargs="+", default=["small:6", "small:64"], metavar="CASE:TRIALS[:PLAIN_TRIALS]", help=", ".join(cases())
+    )
+    parser.add_argument(
+        "--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS), help="sides; the reference is always one"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     path = options.out / "throughput.json"
@@ -236,9 +248,12 @@ def main() -> None:
         run("cached features against a live frozen backbone", lambda: heads(options.quick))
     if "searches" in options.rows:
         for wanted in ["trivial:2"] if options.quick else options.search:
-            case, _, trials = wanted.partition(":")
+            case, trials, *fewer = wanted.split(":")
             rounds = 1 if options.quick else options.rounds
-            run(f"search, {case}, {trials} trials", functools.partial(searches, case, int(trials), rounds, WAYS))
+            ways = {name: WAYS[name] for name in dict.fromkeys(["plain", *options.ways])}
+            plain_trials = int(fewer[0]) if fewer else int(trials)
+            work = functools.partial(searches, case, int(trials), plain_trials, rounds, ways)
+            run(f"search, {case}, {trials} trials", work)
 
 
 if __name__ == "__main__":
