@@ -14,7 +14,6 @@ from orchestrator.ensemble.controls import control_ensembles
 from orchestrator.ensemble.crossfit import judge_procedure, usable_folds
 from orchestrator.ensemble.ensemble import Ensemble
 from orchestrator.ensemble.inputs import check_pool
-from orchestrator.ensemble.judge import judge as judge
 from orchestrator.ensemble.pool import scan
 from orchestrator.ensemble.procedure import assemble
 from orchestrator.ensemble.spec import EnsembleSpec as EnsembleSpec

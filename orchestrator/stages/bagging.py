@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.predictions import splits_of
 from orchestrator.store.records import MemberRecord
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def bags_of(fitting: Fitting, parent: str, ids: Sequence[str]) -> Bags:
     from trainables.data.rows import rows_of
 
     records = [record for record in bag_records(fitting).get(parent, []) if record.trial_id in set(ids)]
-    targets = splits_of(fitting.context).train.targets
+    targets = fitting.context.splits().train.targets
     found = tuple(record.trial_id for record in records)
     predict_split(fitting.context.workspace, fitting.context.data, found, "train")
     rows = [rows_of(TrainConfig.from_dict(record.config), targets) for record in records]
@@ -104,7 +103,7 @@ def _out_of_bag(fitting: Fitting, control: Ensemble, bags: Bags) -> dict[str, An
     if not fitting.spec.regression:
         tempered = [apply_temperature(p, t) for p, t in zip(tempered, control.temperatures, strict=True)]
     found = out_of_bag(tempered, bags.in_bag_MN)
-    ids = splits_of(fitting.context).train.ids
+    ids = fitting.context.splits().train.ids
     covered = bool(found.covered_N.any())
     return {
         "out_of_bag": {m: found.score(m, bags.labels_N) for m in fitting_metrics(fitting)} if covered else {},

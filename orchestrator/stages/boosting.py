@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.predictions import splits_of
 from orchestrator.stages.refit import SEED_STRIDE
 from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import write_atomic
@@ -58,7 +57,7 @@ def run_boosting(fitting: Fitting) -> Boosted | None:
 
     parent = fitting.parents()[0]
     fitting.context.say(f"boosting: up to {rounds} more trainings of {parent.trial_id}")
-    weights_N = np.full(len(splits_of(fitting.context).train), 1.0)
+    weights_N = np.full(len(fitting.context.splits().train), 1.0)
     ids, weights, errors, losses = [], [], [], []
     for stage in range(rounds + 1):
         record = parent if stage == 0 else _train(fitting, parent, stage, weights_N)
@@ -99,7 +98,7 @@ def _weigh(fitting: Fitting, record: MemberRecord, weights_N: NDArray[np.float64
     from orchestrator.ensemble.boosting import r2_round, samme_round
     from orchestrator.search.predict_members import predict_split
 
-    splits = splits_of(fitting.context)
+    splits = fitting.context.splits()
     predict_split(fitting.context.workspace, fitting.context.data, [record.trial_id], "train")
     probs_NC, targets = fitting.bank.get(record.trial_id, "train"), splits.train.targets
     if fitting.spec.regression:

@@ -13,10 +13,10 @@ from orchestrator.stages.bagging import bagged_controls, describe_bags
 from orchestrator.stages.boosting import NAME as BOOSTED
 from orchestrator.stages.boosting import Boosted, run_boosting
 from orchestrator.stages.controls import bigger_control, seed_control
+from orchestrator.stages.countdown import Countdown
 from orchestrator.stages.family import CASCADE, Cascaded, cascaded, describe_family, measure, relatives, voting_json
 from orchestrator.stages.fitting import Fitting
 from orchestrator.stages.judgement import Entrants, calibration_facts, diversity_facts, judged
-from orchestrator.stages.predictions import Countdown, splits_of
 from orchestrator.stages.refit import run_refits, top_up_seeds
 from orchestrator.stages.soups import run_soups
 from orchestrator.stages.tta import NAME as WITH_TTA
@@ -78,7 +78,7 @@ def _judge(
     entrants = Entrants(chosen, {**controls, **kin, **bagged})
     needed = sorted({*entrants.member_ids, *(boosted.member_ids if boosted else ())})
     context.say(f"judging {len(needed)} members on the test split")
-    countdown = Countdown(context.say, "test split", len(needed) * len(splits_of(context).test))
+    countdown = Countdown(context.say, "test split", len(needed) * len(context.splits().test))
     predict_split(context.workspace, context.data, needed, "test", heard=countdown)
     tta = single_with_tta(fitting, single)
     if tta is not None:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.predictions import splits_of
 from orchestrator.stages.soups import SOUPS
 from orchestrator.stages.student import run_student
 from orchestrator.store.records import mode_of
@@ -73,7 +72,7 @@ def measure(fitting: Fitting, family: Mapping[str, Ensemble]) -> dict[str, dict[
     from orchestrator.deliver.export import load_member
     from orchestrator.deliver.graph import EnsembleModule, Vote
 
-    splits, workspace = splits_of(fitting.context), fitting.context.workspace
+    splits, workspace = fitting.context.splits(), fitting.context.workspace
     ids = dict.fromkeys(member for one in family.values() for member in one.member_ids)
     modules = {i: load_member(workspace.load_record(i), workspace.weights(i), splits) for i in ids}
     found = {}

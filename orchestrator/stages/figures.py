@@ -87,9 +87,8 @@ def _contested(context: Context, names: Sequence[str], disagreement: Sequence[Se
     """Draw the images on which the two members that differ most say different things."""
     from orchestrator.ensemble.diversity import contested_rows
     from orchestrator.report.contested_plot import Contested, contested_images
-    from orchestrator.stages.predictions import splits_of
 
-    splits, bank = splits_of(context), PredictionBank(context.workspace)
+    splits, bank = context.splits(), PredictionBank(context.workspace)
     matrix = np.asarray(disagreement)
     pair = [int(place) for place in np.unravel_index(int(matrix.argmax()), matrix.shape)]
     first, second = (bank.get(names[place], "val") for place in pair)

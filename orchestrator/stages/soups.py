@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.stages.fitting import WHOLE, Fitting
-from orchestrator.stages.predictions import splits_of
 from orchestrator.store.records import MemberRecord, mode_of
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class _Pot:
     """Soups of a group of networks, each mixed once."""
 
     def __init__(self, fitting: Fitting, group: Sequence[MemberRecord]) -> None:
-        self._fitting, self._group, self._splits = fitting, group, splits_of(fitting.context)
+        self._fitting, self._group, self._splits = fitting, group, fitting.context.splits()
         self._mixed: dict[tuple[int, ...], _Mixed] = {}
 
     def score(self, probs_NC: NDArray[np.float32]) -> float:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.stages.countdown import Countdown
 from orchestrator.stages.fitting import STUDENT, Fitting
-from orchestrator.stages.predictions import Countdown, splits_of
 from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import write_atomic
 
@@ -43,7 +43,7 @@ def _answers(fitting: Fitting, chosen: Ensemble) -> NDArray[np.float32]:
     """
     from orchestrator.search.predict_members import predict_split
 
-    context, train = fitting.context, splits_of(fitting.context).train
+    context, train = fitting.context, fitting.context.splits().train
     countdown = Countdown(context.say, "the teacher's answers", len(chosen.member_ids) * len(train))
     predict_split(context.workspace, context.data, chosen.member_ids, "train", heard=countdown)
     answers = fitting.combined(chosen, "train")

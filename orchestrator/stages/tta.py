@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.stages.countdown import Countdown
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.predictions import Countdown, splits_of
 from orchestrator.store.records import MemberRecord
 from orchestrator.store.workspace import read_json
 
@@ -62,7 +62,7 @@ def seen_through(fitting: Fitting, record: MemberRecord, options: Sequence[str],
     if record.config["tta"] == "none":
         found[identity] = fitting.bank.get(record.trial_id, split)
     missing = [view for view in dict.fromkeys(v for name in options for v in NAMED[name]) if view not in found]
-    images = splits_of(context).part(split).images
+    images = context.splits().part(split).images
     countdown = Countdown(context.say, f"{NAME} ({split})", len(missing) * len(images))
     module = load_record(context.workspace, context.data, record)
     for view in missing:

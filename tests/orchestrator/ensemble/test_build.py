@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.ensemble.build import EnsembleSpec, fit_controls, fit_ensemble, judge
+from orchestrator.ensemble.build import EnsembleSpec, fit_controls, fit_ensemble
 from orchestrator.ensemble.ensemble import Ensemble
+from orchestrator.ensemble.judge import judge
 from orchestrator.ensemble.metrics import accuracy
 
 METHODS = ["convex", "greedy", "log_pool", "topk", "single", "auto"]

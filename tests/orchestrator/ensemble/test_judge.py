@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.ensemble.build import EnsembleSpec, fit_controls, fit_ensemble, judge
+from orchestrator.ensemble.build import EnsembleSpec, fit_controls, fit_ensemble
+from orchestrator.ensemble.judge import judge
 from orchestrator.ensemble.metrics import METRICS, wilson_interval
 
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, log_loss
 
-from orchestrator.ensemble.build import EnsembleSpec, fit_controls, fit_ensemble, judge
-from orchestrator.ensemble.judge import Judgement
+from orchestrator.ensemble.build import EnsembleSpec, fit_controls, fit_ensemble
+from orchestrator.ensemble.judge import Judgement, judge
 
 POOL = Path(__file__).parents[2] / "data" / "fashion_mnist_pool.npz"
 

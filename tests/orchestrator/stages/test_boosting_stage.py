@@ -15,7 +15,8 @@ from orchestrator.stages.boosting import Boosted, run_boosting
 
 def fitting(rounds: int) -> Any:
     context = SimpleNamespace(
-        experiment=SimpleNamespace(ensemble=SimpleNamespace(boost_rounds=rounds)), say=lambda _: None
+        experiment=SimpleNamespace(ensemble=SimpleNamespace(boost_rounds=rounds)), say=lambda _: None,
+        splits=lambda: SimpleNamespace(train=range(4)),
     )  # fmt: skip
     return SimpleNamespace(context=context, parents=lambda: [SimpleNamespace(trial_id="p", usable=True)])
 
@@ -30,7 +31,6 @@ def weigh_as(monkeypatch: pytest.MonkeyPatch, rounds: list[Round], losses: list[
         trained.append(f"{parent.trial_id}-boost{stage}")
         return SimpleNamespace(trial_id=trained[-1], usable=True)
 
-    monkeypatch.setattr(boosting, "splits_of", lambda _: SimpleNamespace(train=range(4)))
     monkeypatch.setattr(boosting, "_train", train)
     monkeypatch.setattr(boosting, "_weigh", lambda *_: next(left))
     monkeypatch.setattr(boosting, "_loss", lambda *_: next(scores))

@@ -10,8 +10,8 @@ import pytest
 from orchestrator.deliver.export import load_member
 from orchestrator.deliver.graph import live_probabilities
 from orchestrator.search import predict_members
+from orchestrator.stages.countdown import Countdown
 from orchestrator.stages.fitting import Fitting
-from orchestrator.stages.predictions import Countdown, splits_of
 from orchestrator.stages.tta import allowed_views, seen_through
 
 
@@ -25,7 +25,7 @@ def test_each_option_is_the_model_with_that_augmentation_and_no_view_is_predicte
     bagged_run: Any, monkeypatch: pytest.MonkeyPatch, own: str
 ) -> None:
     fitting = Fitting.of(bagged_run.context)
-    workspace, splits = fitting.context.workspace, splits_of(fitting.context)
+    workspace, splits = fitting.context.workspace, fitting.context.splits()
     record = workspace.load_record("baseline")
     record = record.replace(config={**record.config, "tta": own})
     passes: list[int] = []

@@ -1,23 +1,14 @@
-"""What the stages predict with: the splits of a run, and a voice that says how long predicting will take."""
+"""A voice that says how much of a long prediction is done and how long the rest will take."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from orchestrator.context import Context, Say
-
-if TYPE_CHECKING:
-    from trainables.data.dataset import Splits
+from orchestrator.context import Say
 
 EVERY_S = 10.0
 """Seconds between two lines of a countdown."""
-
-
-def splits_of(context: Context) -> Splits:
-    """Return the decoded splits, loaded once a process."""
-    return context.splits()
 
 
 class Countdown:
