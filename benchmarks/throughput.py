@@ -84,13 +84,14 @@ def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def steps(quick: bool) -> list[dict[str, Any]]:
-    """Epochs of K small trials: one array against one after another, and what the timing would choose."""
+    """Epochs of K small trials: one array (packed, by vmap) against one after another, and what the timing would choose."""
     import torch
 
     from trainables.config import TrainConfig
     from trainables.data import DataConfig, load_splits
     from trainables.image_model import ImageModel
     from trainables.slots.pool import Packed, serial
+    from trainables.slots.stacked import stack
     from trainables.slots.timing import bucket, packing_gain
 
     torch.set_num_threads(1)
@@ -103,14 +104,16 @@ def steps(quick: bool) -> list[dict[str, Any]]:
     for label, (config, side) in nets.items():
         splits = load_splits(DataConfig(source="digits", image_size=side, limit=420))
         for slots in (4, 16) if not quick else (4,):
-            made = [[ImageModel(config.replace(seed=seed), splits) for seed in range(slots)] for _ in range(2)]
-            packed = Packed()
+            made = [[ImageModel(config.replace(seed=seed), splits) for seed in range(slots)] for _ in range(3)]
+            packed, stacked = Packed(), Packed(build=stack)
             images = torch.randn(config.batch_size, 1, side, side)
             gain = packing_gain(made[0][0].model, images, slots=bucket(slots))
-            ways = {"one after another": lambda m=made[0]: serial(m), "one array": lambda m=made[1], p=packed: p(m)}
+            ways = {"one after another": lambda m=made[0]: serial(m), "one array": lambda m=made[1], p=packed: p(m),
+                    "by vmap": lambda m=made[2], p=stacked: p(m)}  # fmt: skip
             row = _interleaved(ways, rounds=2 if quick else 5)
             ratio = round(row["one after another"] / row["one array"], 2)
-            rows.append({"net": label, "slots": slots, "cpu_s_an_epoch": row, "ratio": ratio, "timing_says": round(gain, 2),
+            rows.append({"net": label, "slots": slots, "cpu_s_an_epoch": row, "ratio": ratio,
+                         "vmap_ratio": round(row["one after another"] / row["by vmap"], 2), "timing_says": round(gain, 2),
                          "after_choice": ratio if gain >= 1 else 1.0})  # fmt: skip
             print(rows[-1], flush=True)
     return rows

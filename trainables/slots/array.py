@@ -21,6 +21,7 @@ from trainables.runtime import autocast
 from trainables.scoring import PassScores
 from trainables.slots.optimiser import SlotOptimizer, rules_of
 from trainables.slots.pack import gather_outputs, pack, spread_images
+from trainables.slots.probe import Build
 
 Ending = Outcome | NonFiniteLoss
 """What an epoch gives a slot."""
@@ -29,10 +30,10 @@ Ending = Outcome | NonFiniteLoss
 class SlotArray:
     """Models of one pool key, in slot order, packed until `release`."""
 
-    def __init__(self, models: Sequence[ImageModel]) -> None:
+    def __init__(self, models: Sequence[ImageModel], *, build: Build = pack) -> None:
         self.models = list(models)
         first = self.models[0]
-        self.packed = pack([model.model for model in self.models])
+        self.packed = build([model.model for model in self.models])
         rules = [rules_of(m.model, m.optimizer, m.config) for m in self.models]
         self.optimizer = SlotOptimizer(self.packed, rules, family=first.config.optimizer)
         for slot, model in enumerate(self.models):

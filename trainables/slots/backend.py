@@ -1,16 +1,19 @@
-"""How the trials of one key train: packed or one after another, by a correctness probe first and a short timing second."""
+"""How the trials of one key train: as one (packed, else by vmap) or one after another, by a probe first and a timing second."""
 
 from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import dataclass
 
 import torch
 
 from trainables.config import fusion_key
 from trainables.image_model import ImageModel
+from trainables.slots.pack import pack
 from trainables.slots.pool import Packed, Pool, SlotPool, Turns, out_of_memory, trains_alone
-from trainables.slots.probe import Verdict, probe
+from trainables.slots.probe import Build, Verdict, probe
+from trainables.slots.stacked import autocast_misses, stack
 from trainables.slots.timing import bucket, device_name, packing_gain, remembered_gain
 
 _LOG = logging.getLogger(__name__)
@@ -19,8 +22,22 @@ FIRST = 4
 _VERDICTS: dict[tuple[object, ...], Verdict] = {}
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way to make K models one: how, and what it and its use are called."""
+
+    build: Build
+    said: str
+    noun: str
+
+
+PACKED = Way(pack, "packed", "packing")
+VMAP = Way(stack, "by vmap", "vmap")
+"""Slower than packing wherever both are right (measured), so it is tried where packing is wrong."""
+
+
 def choose_pool(model: ImageModel) -> tuple[Pool, str]:
-    """Return (pool, reason) for the trials of a model's key: packed where that is right, fits and pays, else in turns."""
+    """Return (pool, reason) for the trials of a model's key: as one where that is right, fits and pays, else in turns."""
     try:
         return _choose(model)
     except RuntimeError as error:
@@ -30,24 +47,38 @@ def choose_pool(model: ImageModel) -> tuple[Pool, str]:
 
 
 def _choose(model: ImageModel) -> tuple[Pool, str]:
-    reason = trains_alone(model)
-    if not reason:
-        verdict = _verdict(model)
-        reason = "" if verdict.packs else verdict.reason
-    if reason:
+    way, reason = _way(model)
+    if way is None:
         return Turns(), f"one after another: {reason}"
-    gains = Gains(model)
+    gains = Gains(model, way)
+    because = f"; not packed: {reason}" if reason else ""
     if gains.pays(FIRST):
-        return SlotPool(Packed(gains.pays)), f"packed, {gains.said[FIRST]}"
-    return Turns(), f"one after another: packing does not pay, {gains.said[FIRST]}"
+        return SlotPool(Packed(gains.pays, build=way.build)), f"{way.said}, {gains.said[FIRST]}{because}"
+    return Turns(), f"one after another: {way.noun} does not pay, {gains.said[FIRST]}{because}"
+
+
+def _way(model: ImageModel) -> tuple[Way | None, str]:
+    """Return the way that is right for a model (None: none is), and why the ones before it are not."""
+    reason = trains_alone(model)
+    if reason:
+        return None, reason
+    packs = _verdict(model, PACKED)
+    if packs.packs:
+        return PACKED, ""
+    if autocast_misses(model.config.precision, model.device):
+        stacks = Verdict(False, f"{model.config.precision} does not reach a convolution under vmap on this device")
+    else:
+        stacks = _verdict(model, VMAP)
+    return (VMAP, packs.reason) if stacks.packs else (None, f"not packed: {packs.reason}; not by vmap: {stacks.reason}")
 
 
 class Gains:
-    """The measured gain of packing models like one of a key, by bucket of slots; `said` keeps each as words."""
+    """The measured gain of training models like one of a key as one, by bucket of slots; `said` keeps each as words."""
 
-    def __init__(self, model: ImageModel) -> None:
+    def __init__(self, model: ImageModel, way: Way = PACKED) -> None:
         self._model, self._pays = copy.deepcopy(model.model), {1: False}  # the model itself is about to train
-        self._images, self._words = _batch(model), (*fusion_key(model.config), model.pipeline.image_size, model.splits.outputs)
+        self._images, self._way = _batch(model), way
+        self._words = (*fusion_key(model.config), model.pipeline.image_size, model.splits.outputs, way.noun)
         self.said: dict[int, str] = {}
 
     def pays(self, slots: int) -> bool:
@@ -66,15 +97,16 @@ class Gains:
 
     def _gain(self, size: int) -> tuple[float, str]:
         words = (*self._words, tuple(self._images.shape), size, device_name(self._images.device))
-        gain, known = remembered_gain(words, lambda: packing_gain(self._model, self._images, slots=size))
+        gain, known = remembered_gain(words, lambda: packing_gain(self._model, self._images, slots=size, build=self._way.build))
         return gain, f"{gain:.2f}x with {size} slots ({'measured before' if known else 'measured now'})"
 
 
-def _verdict(model: ImageModel) -> Verdict:
+def _verdict(model: ImageModel, way: Way) -> Verdict:
     """Probe an architecture once a process, on small images where it takes any size."""
-    key = (model.config.model, model.config.width, model.config.depth, model.config.norm, model.pipeline.image_size)
+    config = model.config
+    key = (config.model, config.width, config.depth, config.norm, model.pipeline.image_size, way)
     if key not in _VERDICTS:
-        _VERDICTS[key] = probe(model.model, image_shape=tuple(_batch(model).shape[1:]))  # type: ignore[arg-type]
+        _VERDICTS[key] = probe(model.model, image_shape=tuple(_batch(model).shape[1:]), build=way.build)  # type: ignore[arg-type]
     return _VERDICTS[key]
 
 

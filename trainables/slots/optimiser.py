@@ -85,7 +85,7 @@ class SlotOptimizer:
 
     def grad_norms(self) -> Tensor:
         """Return each slot's gradient norm [K]."""
-        squares = [p.grad.flatten(1).square().sum(1) for p in self.parameters.values() if p.grad is not None]
+        squares = [p.grad.reshape(len(p), -1).square().sum(1) for p in self.parameters.values() if p.grad is not None]
         return torch.stack(squares).sum(0).sqrt()
 
     def clip(self, norms: Tensor, limits: Tensor) -> None:

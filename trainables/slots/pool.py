@@ -18,6 +18,9 @@ from trainables.config import fusion_key
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
 from trainables.slots.array import Ending, SlotArray
+from trainables.slots.layers import NotPackable
+from trainables.slots.pack import pack
+from trainables.slots.probe import Build
 
 _LOG = logging.getLogger(__name__)
 Tick = Callable[[list[ImageModel]], list[Ending]]
@@ -124,9 +127,11 @@ def always(slots: int) -> bool:  # noqa: ARG001
 class Packed:
     """Trains models as one array, built anew only when the members change; where `pays(K)` says no, one after another."""
 
-    def __init__(self, pays: Callable[[int], bool] = always) -> None:
-        self._pays = pays
+    def __init__(self, pays: Callable[[int], bool] = always, *, build: Build = pack) -> None:
+        """Take how many slots pay, and how K models become one."""
+        self._pays, self._build = pays, build
         self._array: SlotArray | None = None
+        self._together = True
 
     def __call__(self, models: list[ImageModel]) -> list[Ending]:
         """Train one epoch of every model.
@@ -136,13 +141,19 @@ class Packed:
         have failed, since what they were in the middle of is lost.
         """
         if len(models) == 1 or not self._pays(len(models)):
+            if self._together:
+                _LOG.info(
+                    "%s", "one trial of its key: it trains alone" if len(models) == 1 else "more trials: one after another"
+                )
+            self._together = False
             self._dissolve(models)
             return serial(models)
+        self._together = True
         if self._array is None or self._array.models != models:
             self._dissolve(models)
             try:
-                self._array = SlotArray(models)
-            except RuntimeError as error:
+                self._array = SlotArray(models, build=self._build)
+            except (RuntimeError, NotPackable) as error:
                 self._give_up(error, len(models))
                 return serial(models)
         try:
@@ -151,12 +162,13 @@ class Packed:
             self._give_up(error, len(models))
             raise
 
-    def _give_up(self, error: RuntimeError, slots: int) -> None:
-        """Pack no more where memory did not suffice; raises any other error again."""
-        if not out_of_memory(error):
+    def _give_up(self, error: RuntimeError | NotPackable, slots: int) -> None:
+        """Pack no more where memory did not suffice or a member's layers do not allow it; raises any other error again."""
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
             raise error
         self._pays = _never
-        _LOG.warning("%d slots as one array do not fit the memory: one after another from now on", slots)
+        said = str(error) if isinstance(error, NotPackable) else f"{slots} slots as one array do not fit the memory"
+        _LOG.warning("%s: one after another from now on", said)
 
     def _dissolve(self, models: list[ImageModel]) -> None:
         if self._array is not None:

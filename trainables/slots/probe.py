@@ -1,8 +1,9 @@
-"""The probe that must pass before models are packed: two packed in float64 against the two alone, forward and backward."""
+"""The probe that must pass before models train as one: two as one in float64 against the two alone, forward and backward."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,19 +14,21 @@ from trainables.slots.layers import NotPackable
 from trainables.slots.pack import gather_outputs, pack, read_slot, spread_images
 
 TOLERANCE = 1e-9
-"""Largest difference in float64 between packed and alone; true packs stay below 1e-11."""
+"""Largest difference in float64 between as one and alone, relative to a tensor's largest entry where that is above 1."""
+Build = Callable[[Sequence[nn.Module]], nn.Module]
+"""How K models become one over [N, K*C, H, W] (`pack` or `stack`)."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an architecture packs, and why not."""
+    """Whether an architecture may train as one in some way, and why not."""
 
     packs: bool
     reason: str
 
 
-def probe(model: nn.Module, *, image_shape: tuple[int, int, int], seed: int = 0) -> Verdict:
-    """Pack `model` and a perturbed twin, run both ways on random images, and compare outputs, gradients, buffers."""
+def probe(model: nn.Module, *, image_shape: tuple[int, int, int], build: Build = pack, seed: int = 0) -> Verdict:
+    """Make `model` and a perturbed twin one, run both ways on random images, and compare outputs, gradients, buffers."""
     generator = torch.Generator().manual_seed(seed)
     first = copy.deepcopy(model).cpu().double().train()
     second = copy.deepcopy(first)
@@ -36,7 +39,7 @@ def probe(model: nn.Module, *, image_shape: tuple[int, int, int], seed: int = 0)
     solos = [first, second]
     images = torch.randn(2, 3, *image_shape, generator=generator, dtype=torch.float64)
     try:
-        packed = pack(solos)
+        packed = build(solos)
         expected = [_run(solo, image, slot) for slot, (solo, image) in enumerate(zip(solos, images, strict=True))]
         set_keys(packed, torch.tensor([0, 1]), 0)
         outputs = gather_outputs(packed(spread_images(images)), 2)
@@ -44,7 +47,7 @@ def probe(model: nn.Module, *, image_shape: tuple[int, int, int], seed: int = 0)
     except NotPackable as error:
         return Verdict(False, str(error))
     except (RuntimeError, IndexError, TypeError, AttributeError) as error:
-        return Verdict(False, f"the packed model does not run ({str(error).splitlines()[0]})")
+        return Verdict(False, _said(error))
     worst = 0.0
     gradients = {name: p.grad for name, p in packed.named_parameters()}
     for slot, (solo, output) in enumerate(zip(solos, expected, strict=True)):
@@ -58,8 +61,15 @@ def probe(model: nn.Module, *, image_shape: tuple[int, int, int], seed: int = 0)
         state = read_slot(packed, slot)
         worst = max([worst, *(_difference(state[name], tensor) for name, tensor in solo.state_dict().items())])
     if not worst <= TOLERANCE:
-        return Verdict(False, f"packed and alone differ by {worst:.1e}: it mixes channels outside a layer")
-    return Verdict(True, f"packed equals alone to {worst:.1e}")
+        return Verdict(False, f"as one and alone differ by {worst:.1e}: it mixes channels outside a layer")
+    return Verdict(True, f"as one equals alone to {worst:.1e}")
+
+
+def _said(error: Exception) -> str:
+    said = str(error).splitlines()[0]
+    if "random operation" in said:
+        return "it draws from torch's one generator, so a slot would not draw what the trial draws alone"
+    return f"the models as one do not run ({said})"
 
 
 def _run(solo: nn.Module, images: Tensor, slot: int) -> Tensor:
@@ -73,4 +83,7 @@ def _run(solo: nn.Module, images: Tensor, slot: int) -> Tensor:
 def _difference(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         return float("inf")
-    return float((a.detach().double() - b.detach().double()).abs().max()) if a.numel() else 0.0
+    if not a.numel():
+        return 0.0
+    gap, size = (a.detach().double() - b.detach().double()).abs().max(), b.detach().double().abs().max()
+    return float(gap / size.clamp(min=1.0))

@@ -18,9 +18,11 @@ from torch import nn
 from trainables.data.cache import cache_folder
 from trainables.slots.layers import NotPackable
 from trainables.slots.pack import pack, spread_images
+from trainables.slots.probe import Build
 
 STEPS, WARM, SECONDS = 10, 2, 3.0
-"""Timed steps of each way (interleaved, medians compared), steps before them, and the time after which fewer must do."""
+"""Timed steps of each way (interleaved, medians compared), steps before them, and the time after which fewer must do (where
+one round takes longer than that, the first is all)."""
 LARGEST = 64
 """Slots of the largest bucket."""
 
@@ -63,11 +65,11 @@ def _write(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def packing_gain(model: nn.Module, images: torch.Tensor, *, slots: int) -> float:
-    """Return the time of `slots` models one after another over their time as one array (above 1: packing pays)."""
+def packing_gain(model: nn.Module, images: torch.Tensor, *, slots: int, build: Build = pack) -> float:
+    """Return the time of `slots` models one after another over their time as one array (above 1: the array pays)."""
     solos = [copy.deepcopy(model).train() for _ in range(slots)]
     try:
-        packed = pack(solos)
+        packed = build(solos)
     except NotPackable:
         return 0.0
     together = spread_images(torch.stack([images] * slots))
@@ -79,18 +81,22 @@ def packing_gain(model: nn.Module, images: torch.Tensor, *, slots: int) -> float
     def as_one() -> None:
         packed(together).sum().backward()
 
-    times: dict[str, list[float]] = {"alone": [], "as_one": []}
+    return ratio(alone, as_one, images.device)
+
+
+def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:
+    """Return the median time of one way over the other's, interleaved on the device."""
+    times: list[list[float]] = [[], []]
     begun = time.perf_counter()
     for step in range(STEPS + WARM):
-        for name, run in (("alone", alone), ("as_one", as_one)):
-            started = _now(images.device)
+        for run, found in zip((first, second), times, strict=True):
+            started = _now(device)
             run()
-            if step >= WARM:
-                times[name].append(_now(images.device) - started)
-        if step > WARM and time.perf_counter() - begun > SECONDS:
+            found.append(_now(device) - started)
+        if time.perf_counter() - begun > SECONDS and step != WARM:
             break
-    medians = {name: sorted(found)[len(found) // 2] for name, found in times.items()}
-    return medians["alone"] / medians["as_one"]
+    kept = [sorted(found[WARM:] or found[-1:]) for found in times]
+    return kept[0][len(kept[0]) // 2] / kept[1][len(kept[1]) // 2]
 
 
 def _now(device: torch.device) -> float:

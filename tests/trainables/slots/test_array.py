@@ -14,6 +14,7 @@ from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
 from trainables.slots.array import SlotArray
 from trainables.slots.optimiser import SlotOptimizer
+from trainables.slots.stacked import stack
 
 CLASSES = ("a", "b", "c")
 
@@ -139,3 +140,15 @@ def test_an_array_that_finds_no_memory_leaves_its_models_as_they_were(splits: Sp
     with pytest.raises(torch.OutOfMemoryError):
         SlotArray(models)
     assert [p.data_ptr() for model in models for p in model.model.parameters()] == places
+
+
+def test_slots_by_vmap_equal_solo_runs_and_share_their_state(splits: Splits) -> None:
+    configs = [BASE.replace(optimizer="adamw", **changes) for changes in DIFFERENT]
+    models = [ImageModel(config, splits) for config in configs]
+    array = SlotArray(models, build=stack)
+    for _ in range(2):
+        array.epoch()
+    array.release(models[:1])
+    models[0].step()
+    for model, config, epochs in zip(models, configs, (3, 2, 2), strict=True):
+        assert largest(state_of(model), state_of(alone(config, splits, epochs)[0])) < 1e-10

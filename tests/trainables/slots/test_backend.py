@@ -8,12 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from trainables.config import TrainConfig
+from trainables.contract import Outcome
 from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
 from trainables.slots import backend
-from trainables.slots.pool import SlotPool, Turns
+from trainables.slots.pool import Packed, SlotPool, Turns
+from trainables.slots.stacked import stack
+
+CONFIG = TrainConfig(model="cnn_a", width=4, batch_size=8, epochs=1, device="cpu", seed=0)
+
+
+def tiny_splits() -> Splits:
+    rng = np.random.default_rng(0)
+
+    def part(count: int) -> ImageSet:
+        images = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+        return ImageSet(images, rng.integers(0, 2, count), tuple(f"{count}-{i}" for i in range(count)))
+
+    return Splits(part(16), part(8), part(8), ("a", "b"), "f", (0.5,) * 3, (0.25,) * 3)
 
 
 @pytest.fixture
@@ -21,14 +36,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageModel:
     """Give a small model, and a cache of timings of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(backend, "_VERDICTS", {})
-    rng = np.random.default_rng(0)
-
-    def part(count: int) -> ImageSet:
-        images = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-        return ImageSet(images, rng.integers(0, 2, count), tuple(f"{count}-{i}" for i in range(count)))
-
-    splits = Splits(part(16), part(8), part(8), ("a", "b"), "f", (0.5,) * 3, (0.25,) * 3)
-    return ImageModel(TrainConfig(model="cnn_a", width=4, batch_size=8, epochs=1, device="cpu", seed=0), splits)
+    return ImageModel(CONFIG, tiny_splits())
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -51,7 +59,7 @@ def test_a_timing_that_finds_no_memory_chooses_turns_and_is_not_remembered(
 def test_more_slots_than_fit_train_one_after_another_while_fewer_go_on_packed(
     model: ImageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gain(*_: Any, slots: int) -> float:
+    def gain(*_: Any, slots: int, **__: Any) -> float:
         if slots > 4:
             raise torch.OutOfMemoryError("CUDA")
         return 2.0
@@ -66,7 +74,7 @@ def test_no_room_for_the_copy_to_be_timed_chooses_turns_and_other_errors_are_rai
     model: ImageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(error: RuntimeError) -> Any:
-        def gains(_: ImageModel) -> None:
+        def gains(*_: Any) -> None:
             raise error
 
         return gains
@@ -77,3 +85,47 @@ def test_no_room_for_the_copy_to_be_timed_chooses_turns_and_other_errors_are_rai
     monkeypatch.setattr(backend, "Gains", failing(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         backend.choose_pool(model)
+
+
+@pytest.fixture
+def mixing(model: ImageModel) -> ImageModel:
+    """Give a net of a fire module's kind, whose channels are concatenated."""
+    return ImageModel(CONFIG.replace(model="squeezenet1_1", image_size=32), model.splits)
+
+
+@pytest.mark.parametrize(
+    ("gain", "begins"), [(1.5, "by vmap, 1.50x with 4 slots"), (0.5, "one after another: vmap does not pay, 0.50x")]
+)
+def test_a_net_that_does_not_pack_trains_by_vmap_where_that_pays(
+    mixing: ImageModel, gain: float, begins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+
+    def timing(*_: Any, build: Any, **__: Any) -> float:
+        built.append(build)
+        return gain
+
+    monkeypatch.setattr(backend, "packing_gain", timing)
+    pool, reason = backend.choose_pool(mixing)
+    assert built == [stack]
+    assert isinstance(pool, SlotPool if gain > 1 else Turns)
+    assert reason.startswith(begins) and reason.endswith("mixes channels outside a layer")
+    assert "not packed: as one and alone differ by" in reason
+
+
+def test_reduced_precision_on_a_cpu_is_not_trained_by_vmap(mixing: ImageModel) -> None:
+    model = ImageModel(mixing.config.replace(precision="bf16"), mixing.splits)
+    pool, reason = backend.choose_pool(model)
+    assert isinstance(pool, Turns)
+    assert reason.startswith("one after another: not packed: ")
+    assert reason.endswith("not by vmap: bf16 does not reach a convolution under vmap on this device")
+
+
+def test_a_trial_whose_layers_do_not_stack_ends_the_packing_of_its_key_and_no_trial(
+    mixing: ImageModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = ImageModel(mixing.config.replace(seed=1), mixing.splits)
+    other.model.add_module("noise", nn.AlphaDropout(0.1))
+    together = Packed(build=stack)
+    assert [isinstance(ending, Outcome) for ending in together([mixing, other])] == [True, True]
+    assert "noise: AlphaDropout draws from torch's one generator" in caplog.text
