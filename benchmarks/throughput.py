@@ -90,7 +90,9 @@ def steps(quick: bool) -> list[dict[str, Any]]:
     from trainables.config import TrainConfig
     from trainables.data import DataConfig, load_splits
     from trainables.image_model import ImageModel
-    from trainables.slots.pool import Packed, serial
+    from trainables.slots.alone import serial
+    from trainables.slots.array import SlotArray
+    from trainables.slots.pool import Packed
     from trainables.slots.stacked import stack
     from trainables.slots.timing import bucket, packing_gain
 
@@ -105,7 +107,7 @@ def steps(quick: bool) -> list[dict[str, Any]]:
         splits = load_splits(DataConfig(source="digits", image_size=side, limit=420))
         for slots in (4, 16) if not quick else (4,):
             made = [[ImageModel(config.replace(seed=seed), splits) for seed in range(slots)] for _ in range(3)]
-            packed, stacked = Packed(), Packed(build=stack)
+            packed, stacked = Packed(), Packed(make=functools.partial(SlotArray, build=stack))
             images = torch.randn(config.batch_size, 1, side, side)
             gain = packing_gain(made[0][0].model, images, slots=bucket(slots))
             ways = {"one after another": lambda m=made[0]: serial(m), "one array": lambda m=made[1], p=packed: p(m),

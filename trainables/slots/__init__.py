@@ -1,1 +1,1 @@
-"""K trials of one shape trained as one array: packing of models, per-slot optimisers, the probe, and the pool of slots."""
+"""K trials of one shape trained as one array: packed or by vmap, per-slot optimisers, the probe, graphs, the pool of slots."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,12 @@ from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
 from trainables.keyed_dropout import set_keys
 from trainables.loop import Batch
-from trainables.runtime import autocast
 from trainables.scoring import PassScores
+from trainables.slots.graphs import Capture, GraphedStep, Outputs
 from trainables.slots.optimiser import SlotOptimizer, rules_of
-from trainables.slots.pack import gather_outputs, pack, spread_images
+from trainables.slots.pack import pack
 from trainables.slots.probe import Build
+from trainables.slots.step import ArrayStep
 
 Ending = Outcome | NonFiniteLoss
 """What an epoch gives a slot."""
@@ -30,7 +31,8 @@ Ending = Outcome | NonFiniteLoss
 class SlotArray:
     """Models of one pool key, in slot order, packed until `release`."""
 
-    def __init__(self, models: Sequence[ImageModel], *, build: Build = pack) -> None:
+    def __init__(self, models: Sequence[ImageModel], *, build: Build = pack, capture: Capture | None = None) -> None:
+        """Take the models, how they become one, and how its step is recorded to be replayed (None: it is not)."""
         self.models = list(models)
         first = self.models[0]
         self.packed = build([model.model for model in self.models])
@@ -43,6 +45,9 @@ class SlotArray:
         self.clips = torch.tensor([model.config.clip_norm for model in self.models], dtype=torch.float64, device=first.device)
         for slot, model in enumerate(self.models):  # last, so that models are as they were where memory does not suffice
             self._share(slot, model)
+        losses, precision = [model.rules.loss for model in self.models], first.config.precision
+        self.step = ArrayStep(self.packed, self.optimizer, losses, clips=self.clips, precision=precision)
+        self._take: Callable[..., Outputs] = GraphedStep(self.step, capture=capture) if capture else self.step
 
     @torch.no_grad()
     def _share(self, slot: int, model: ImageModel) -> None:
@@ -93,20 +98,10 @@ class SlotArray:
         set_keys(self.packed, self.seeds, steps)
         for slot, model in enumerate(self.models):
             self.optimizer.hyper["lr"][slot] = model.config.lr * model.factor(number)
-        self.optimizer.zero_grad()
-        first = self.models[0]
-        with autocast(first.config.precision, first.device):
-            packed: Tensor = self.packed(spread_images(torch.stack([batch.images for batch in batches])))
-        packed = packed.float() if packed.dtype in (torch.float16, torch.bfloat16) else packed
-        total = packed.new_zeros(())
-        for slot, (outputs, batch) in enumerate(zip(gather_outputs(packed, len(batches)), batches, strict=True)):
-            losses = self.models[slot].rules.loss(outputs, batch.targets)
-            total = total + losses.mean()
-            scores[slot].add(outputs, batch.labels, losses)
-        total.backward()  # type: ignore[no-untyped-call]
-        norms = self.optimizer.grad_norms()
-        self.optimizer.clip(norms, self.clips)
-        self.optimizer.step()
+        inputs = self.step.inputs([batch.images for batch in batches], [batch.targets for batch in batches])
+        outputs, losses, norms = self._take(*inputs)
+        for slot, batch in enumerate(batches):
+            scores[slot].add(outputs[slot], batch.labels, losses[slot])
         for model in self.models:
             model.after_step()
         return norms

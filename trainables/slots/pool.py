@@ -17,13 +17,13 @@ import torch
 from trainables.config import fusion_key
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
+from trainables.slots.alone import Alone, Serially
 from trainables.slots.array import Ending, SlotArray
 from trainables.slots.layers import NotPackable
-from trainables.slots.pack import pack
-from trainables.slots.probe import Build
 
 _LOG = logging.getLogger(__name__)
 Tick = Callable[[list[ImageModel]], list[Ending]]
+Make = Callable[[list[ImageModel]], SlotArray]
 DEVICE = threading.RLock()
 """Held by whoever computes in this process: a tick, a model being built, a probe. One device serves one at a time, and
 torch's one global generator, from which weights are drawn, is seeded by each for itself."""
@@ -69,23 +69,13 @@ def trains_alone(model: ImageModel) -> str:
     return ""
 
 
-def serial(models: list[ImageModel]) -> list[Ending]:
-    """Train each model's epoch one after another."""
-    return [_alone(model) for model in models]
-
-
-def _alone(model: ImageModel) -> Ending:
-    try:
-        return model.step()
-    except NonFiniteLoss as error:
-        return error
-
-
 class Turns:
     """The pool of what cannot be packed, or would be slower: each trains when its thread asks, nobody waits for the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: Alone | None = None) -> None:
+        """Take how one trains when it is its turn (None: by its own step)."""
         self._members: list[ImageModel] = []
+        self._alone = alone or Serially()
         self.ticks, self.slot_epochs, self.seconds = 0, 0, 0.0
 
     def join(self, model: ImageModel) -> None:
@@ -95,6 +85,7 @@ class Turns:
     def leave(self, model: ImageModel) -> None:
         """Stop being a member."""
         self._members.remove(model)
+        self._alone.keep(self._members)
 
     def step(self, model: ImageModel) -> Outcome:
         """Train one epoch of this model when the device is free; raises NonFiniteLoss."""
@@ -103,10 +94,13 @@ class Turns:
                 raise Left
             started = time.monotonic()
             try:
-                return model.step()
+                [ending] = self._alone([model])
             finally:
                 self.ticks, self.slot_epochs = self.ticks + 1, self.slot_epochs + 1
                 self.seconds += time.monotonic() - started
+        if isinstance(ending, NonFiniteLoss):
+            raise ending
+        return ending
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -127,9 +121,9 @@ def always(slots: int) -> bool:  # noqa: ARG001
 class Packed:
     """Trains models as one array, built anew only when the members change; where `pays(K)` says no, one after another."""
 
-    def __init__(self, pays: Callable[[int], bool] = always, *, build: Build = pack) -> None:
-        """Take how many slots pay, and how K models become one."""
-        self._pays, self._build = pays, build
+    def __init__(self, pays: Callable[[int], bool] = always, *, make: Make | None = None, alone: Alone | None = None) -> None:
+        """Take how many slots pay, what makes an array of models, and how they train one after another."""
+        self._pays, self._make, self._alone = pays, make, alone or Serially()
         self._array: SlotArray | None = None
         self._together = True
 
@@ -147,20 +141,25 @@ class Packed:
                 )
             self._together = False
             self._dissolve(models)
-            return serial(models)
+            return self._serial(models)
         self._together = True
         if self._array is None or self._array.models != models:
             self._dissolve(models)
+            self._alone.keep([])
             try:
-                self._array = SlotArray(models, build=self._build)
+                self._array = (self._make or SlotArray)(models)
             except (RuntimeError, NotPackable) as error:
                 self._give_up(error, len(models))
-                return serial(models)
+                return self._serial(models)
         try:
             return self._array.epoch()
         except RuntimeError as error:
             self._give_up(error, len(models))
             raise
+
+    def _serial(self, models: list[ImageModel]) -> list[Ending]:
+        self._alone.keep(models)
+        return self._alone(models)
 
     def _give_up(self, error: RuntimeError | NotPackable, slots: int) -> None:
         """Pack no more where memory did not suffice or a member's layers do not allow it; raises any other error again."""

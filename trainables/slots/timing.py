@@ -1,4 +1,4 @@
-"""Whether packing pays, by a short timing of forward and backward, remembered on the disk for the next process."""
+"""Whether packing and replaying pay, by a short timing of steps, remembered on the disk for the next process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from trainables.data.cache import cache_folder
+from trainables.slots.graphs import Capture, GraphedStep, Step
 from trainables.slots.layers import NotPackable
 from trainables.slots.pack import pack, spread_images
 from trainables.slots.probe import Build
@@ -82,6 +83,15 @@ def packing_gain(model: nn.Module, images: torch.Tensor, *, slots: int, build: B
         packed(together).sum().backward()
 
     return ratio(alone, as_one, images.device)
+
+
+def graph_gain(step: Step, inputs: Sequence[torch.Tensor], *, capture: Capture) -> float:
+    """Return the time of a step over that of its replay (above 1: replaying pays; 0: it cannot be recorded)."""
+    graphed = GraphedStep(step, capture=capture)
+    graphed(*inputs)
+    if graphed.refused:
+        return 0.0
+    return ratio(lambda: step(*inputs), lambda: graphed(*inputs), inputs[0].device)
 
 
 def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:

@@ -14,6 +14,8 @@ from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
 from trainables.slots.array import SlotArray
 from trainables.slots.optimiser import SlotOptimizer
+from trainables.slots.pack import pack
+from trainables.slots.probe import Build
 from trainables.slots.stacked import stack
 
 CLASSES = ("a", "b", "c")
@@ -142,8 +144,9 @@ def test_an_array_that_finds_no_memory_leaves_its_models_as_they_were(splits: Sp
     assert [p.data_ptr() for model in models for p in model.model.parameters()] == places
 
 
-def test_slots_by_vmap_equal_solo_runs_and_share_their_state(splits: Splits) -> None:
-    configs = [BASE.replace(optimizer="adamw", **changes) for changes in DIFFERENT]
+@pytest.mark.parametrize("more", [{}, {"finetune_depth": "last_1"}, {"bn": "frozen", "channels_last": True}])
+def test_slots_by_vmap_equal_solo_runs_and_share_their_state(splits: Splits, more: dict[str, Any]) -> None:
+    configs = [BASE.replace(model="cnn_b", optimizer="adamw", **{**changes, **more}) for changes in DIFFERENT]
     models = [ImageModel(config, splits) for config in configs]
     array = SlotArray(models, build=stack)
     for _ in range(2):
@@ -152,3 +155,19 @@ def test_slots_by_vmap_equal_solo_runs_and_share_their_state(splits: Splits) -> 
     models[0].step()
     for model, config, epochs in zip(models, configs, (3, 2, 2), strict=True):
         assert largest(state_of(model), state_of(alone(config, splits, epochs)[0])) < 1e-10
+
+
+@pytest.mark.parametrize("build", [pack, stack])
+def test_an_array_whose_steps_are_replayed_equals_one_whose_steps_are_not(splits: Splits, build: Build) -> None:
+    configs = [BASE.replace(optimizer="adamw", **changes) for changes in DIFFERENT]
+    pairs = [[ImageModel(config, splits) for config in configs] for _ in range(2)]
+    arrays = [SlotArray(pairs[0], build=build), SlotArray(pairs[1], build=build, capture=lambda run: run)]
+    for _ in range(2):
+        wanted, found = arrays[0].epoch(), arrays[1].epoch()
+        for a, b in zip(wanted, found, strict=True):
+            assert not isinstance(a, NonFiniteLoss) and not isinstance(b, NonFiniteLoss)
+            assert [a.metrics[key] for key in ("train/loss", "grad_norm")] == [
+                b.metrics[key] for key in ("train/loss", "grad_norm")
+            ]
+    for plain, replayed in zip(*pairs, strict=True):
+        assert largest(state_of(replayed), state_of(plain)) == 0.0

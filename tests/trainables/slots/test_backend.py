@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from trainables.config import TrainConfig
 from trainables.contract import Outcome
 from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
-from trainables.slots import backend
+from trainables.slots import backend, gains
+from trainables.slots.alone import Lone, Serially
+from trainables.slots.array import SlotArray
+from trainables.slots.graphs import GraphedStep
 from trainables.slots.pool import Packed, SlotPool, Turns
 from trainables.slots.stacked import stack
 
@@ -46,12 +50,12 @@ def test_a_timing_that_finds_no_memory_chooses_turns_and_is_not_remembered(
     def no_room(*_: Any, **__: Any) -> float:
         raise error
 
-    monkeypatch.setattr(backend, "packing_gain", no_room)
+    monkeypatch.setattr(gains, "packing_gain", no_room)
     pool, reason = backend.choose_pool(model)
     assert isinstance(pool, Turns)
     assert reason == "one after another: packing does not pay, 4 slots do not fit the memory"
     assert not list(tmp_path.rglob("*.json"))
-    monkeypatch.setattr(backend, "packing_gain", lambda *_, **__: 2.0)
+    monkeypatch.setattr(gains, "packing_gain", lambda *_, **__: 2.0)
     pool, reason = backend.choose_pool(model)
     assert isinstance(pool, SlotPool) and reason == "packed, 2.00x with 4 slots (measured now)"
 
@@ -64,20 +68,20 @@ def test_more_slots_than_fit_train_one_after_another_while_fewer_go_on_packed(
             raise torch.OutOfMemoryError("CUDA")
         return 2.0
 
-    monkeypatch.setattr(backend, "packing_gain", gain)
-    gains = backend.Gains(model)
-    assert [gains.pays(slots) for slots in (4, 8, 5)] == [True, False, True]
-    assert gains.said[8] == "8 slots do not fit the memory"
+    monkeypatch.setattr(gains, "packing_gain", gain)
+    found = backend.Gains(model)
+    assert [found.pays(slots) for slots in (4, 8, 5)] == [True, False, True]
+    assert found.said[8] == "8 slots do not fit the memory"
 
 
 def test_no_room_for_the_copy_to_be_timed_chooses_turns_and_other_errors_are_raised(
     model: ImageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(error: RuntimeError) -> Any:
-        def gains(*_: Any) -> None:
+        def no_gains(*_: Any, **__: Any) -> None:
             raise error
 
-        return gains
+        return no_gains
 
     monkeypatch.setattr(backend, "Gains", failing(torch.OutOfMemoryError("CUDA")))
     pool, reason = backend.choose_pool(model)
@@ -105,7 +109,7 @@ def test_a_net_that_does_not_pack_trains_by_vmap_where_that_pays(
         built.append(build)
         return gain
 
-    monkeypatch.setattr(backend, "packing_gain", timing)
+    monkeypatch.setattr(gains, "packing_gain", timing)
     pool, reason = backend.choose_pool(mixing)
     assert built == [stack]
     assert isinstance(pool, SlotPool if gain > 1 else Turns)
@@ -126,6 +130,52 @@ def test_a_trial_whose_layers_do_not_stack_ends_the_packing_of_its_key_and_no_tr
 ) -> None:
     other = ImageModel(mixing.config.replace(seed=1), mixing.splits)
     other.model.add_module("noise", nn.AlphaDropout(0.1))
-    together = Packed(build=stack)
+    together = Packed(make=partial(SlotArray, build=stack))
     assert [isinstance(ending, Outcome) for ending in together([mixing, other])] == [True, True]
     assert "noise: AlphaDropout draws from torch's one generator" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("packing", "graphs", "begins", "kind"),
+    [
+        (2.0, {1: 1.5, 4: 1.2}, "packed, 2.00x with 4 slots (measured now), 1.20x more as replayed graphs", SlotPool),
+        (2.0, {1: 3.0, 4: 1.2}, "one after another as replayed graphs, 3.00x: packing does not pay, 2.00x", Turns),
+        (0.9, {1: 1.0, 4: 1.2}, "packed, 0.90x with 4 slots (measured now), 1.20x more as replayed graphs", SlotPool),
+        (0.5, {1: 0.0, 4: 0.0}, "one after another: packing does not pay, 0.50x", Turns),
+    ],
+)
+def test_graphs_and_arrays_are_chosen_by_their_product(
+    model: ImageModel, packing: float, graphs: dict[int, float], begins: str, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's choice, with timings made up: eager or replayed, as one or alone, whatever is fastest."""
+    asked: list[int] = []
+
+    def graph_gain(step: Any, *_: Any, **__: Any) -> float:
+        asked.append(len(step.losses))
+        return graphs[len(step.losses)]
+
+    monkeypatch.setattr(gains, "packing_gain", lambda *_, **__: packing)
+    monkeypatch.setattr(gains, "graph_gain", graph_gain)
+    for when in ("measured now", "measured before"):
+        found = gains.Gains(model, capture=lambda run: run)
+        alone, said = found.alone()
+        assert isinstance(alone, Lone if graphs[1] > 1 else Serially)
+        pays = found.pays(4)
+        assert pays == (kind is SlotPool)
+        reason = f"packed, {found.said[4]}" if pays else f"one after another{said}: packing does not pay, {found.said[4]}"
+        assert reason.startswith(begins.replace("measured now", when))
+    assert asked == [1, 4]
+    array = found.array([ImageModel(CONFIG.replace(seed=seed), model.splits) for seed in range(4)])
+    assert isinstance(array._take, GraphedStep) == (graphs[4] > 1)
+
+
+@pytest.mark.gpu
+def test_a_gpu_chooses_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not run on a GPU yet: whatever is chosen there trains as a solo run does, to float32's rounding of one epoch."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config, splits = CONFIG.replace(device="cuda"), tiny_splits()
+    model, solo = (ImageModel(config, splits) for _ in range(2))
+    pool, reason = backend.choose_pool(model)
+    assert reason
+    pool.join(model)
+    assert pool.step(model).metrics["train/loss"] == pytest.approx(solo.step().metrics["train/loss"], rel=1e-3)

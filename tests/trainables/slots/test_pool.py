@@ -157,7 +157,7 @@ class FakeArray:
 
     built: list[int] = []
 
-    def __init__(self, models: list[Any], **_: Any) -> None:
+    def __init__(self, models: list[Any]) -> None:
         self.models = list(models)
         self.built.append(len(models))
 
@@ -185,7 +185,7 @@ def test_an_array_too_large_for_the_device_fails_once_and_then_trains_one_after_
 def test_an_array_that_cannot_even_be_built_costs_its_trials_nothing(
     error: RuntimeError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def no_room(models: list[Any], **_: Any) -> None:
+    def no_room(models: list[Any]) -> None:
         built.append(len(models))
         raise error
 
@@ -199,7 +199,7 @@ def test_an_array_that_cannot_even_be_built_costs_its_trials_nothing(
 
 
 def test_another_error_of_building_an_array_is_nobodys_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(models: list[Any], **_: Any) -> None:
+    def broken(models: list[Any]) -> None:
         raise RuntimeError(f"{len(models)} shapes differ")
 
     monkeypatch.setattr(pool_module, "SlotArray", broken)

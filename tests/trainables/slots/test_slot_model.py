@@ -10,7 +10,7 @@ import pytest
 from trainables.config import TrainConfig
 from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
-from trainables.slots import backend, slot_model
+from trainables.slots import backend, gains, slot_model
 from trainables.slots.slot_model import SlotModel
 
 
@@ -27,7 +27,7 @@ def splits() -> Splits:
 
 @pytest.mark.parametrize("gain", [2.0, 0.5])
 def test_trials_in_threads_equal_solo_runs(splits: Splits, gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "remembered_gain", lambda words, measure: (gain, True))  # noqa: ARG005
+    monkeypatch.setattr(gains, "remembered_gain", lambda words, measure: (gain, True))  # noqa: ARG005
     monkeypatch.setattr(slot_model, "_POOLS", {})
     base = TrainConfig(model="cnn_b", width=4, batch_size=16, precision="fp64", device="cpu", lr=0.01)
     configs = [base.replace(seed=seed, epochs=1 + seed, lr=0.01 * (1 + seed)) for seed in range(4)]

@@ -1,0 +1,127 @@
+"""What a key's ways to train gain on this device: as one array, and as replayed graphs; measured once, by bucket of slots."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from trainables.config import fusion_key
+from trainables.image_model import ImageModel
+from trainables.optim import build_optimizer
+from trainables.slots.alone import Alone, Lone, Serially
+from trainables.slots.array import SlotArray
+from trainables.slots.graphs import Capture
+from trainables.slots.layers import NotPackable
+from trainables.slots.optimiser import SlotOptimizer, rules_of
+from trainables.slots.pack import pack
+from trainables.slots.pool import out_of_memory
+from trainables.slots.probe import Build
+from trainables.slots.stacked import stack
+from trainables.slots.step import ArrayStep
+from trainables.slots.timing import bucket, device_name, graph_gain, packing_gain, remembered_gain
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to make K models one: how, and what it and its use are called."""
+
+    build: Build
+    said: str
+    noun: str
+
+
+PACKED = Way(pack, "packed", "packing")
+VMAP = Way(stack, "by vmap", "vmap")
+"""Slower than packing wherever both are right (measured), so it is tried where packing is wrong."""
+
+
+class Gains:
+    """What models like one of a key gain over training one after another step by step; `said` keeps each as words.
+
+    With a `capture`, steps may be replayed as graphs, those of an array (the two gains are multiplied) and those of single
+    models: an array pays where it beats both. Without, no step is.
+    """
+
+    def __init__(self, model: ImageModel, way: Way = PACKED, *, capture: Capture | None = None) -> None:
+        self._model = copy.deepcopy(model.model)  # the model itself is about to train
+        self._config, self._loss, self._way, self._capture = model.config, model.rules.loss, way, capture
+        self._images = random_batch(model)
+        self._targets = model.aims[torch.arange(len(self._images), device=model.device) % len(model.aims)]
+        self._words = (*fusion_key(model.config), model.pipeline.image_size, model.splits.outputs, device_name(model.device))
+        self._pays, self._graphs = {1: False}, dict[tuple[str, int], float]()
+        self.said: dict[int, str] = {}
+
+    def pays(self, slots: int) -> bool:
+        """Return whether so many slots train faster as one array than one after another, and fit the memory beside the rest."""
+        size = bucket(slots)
+        if size not in self._pays:
+            gain, self.said[size] = self._measured(f"{size} slots", self._way.noun, size, self._packing)
+            replayed = self._graph(self._way, size) if gain else 0.0
+            if replayed > 1.0:
+                gain, self.said[size] = gain * replayed, f"{self.said[size]}, {replayed:.2f}x more as replayed graphs"
+            self._pays[size] = gain >= max(1.0, self._graph(VMAP, 1))
+            _LOG.info("%d slots: %s", size, self.said[size])
+        return self._pays[size]
+
+    def array(self, models: list[ImageModel]) -> SlotArray:
+        """Make an array of models in this way, its steps replayed where that pays."""
+        replayed = self._graph(self._way, bucket(len(models))) > 1.0
+        return SlotArray(models, build=self._way.build, capture=self._capture if replayed else None)
+
+    def alone(self) -> tuple[Alone, str]:
+        """Return how models train one after another, and that in words ("" where no graph is replayed)."""
+        gain = self._graph(VMAP, 1)
+        if gain <= 1.0:
+            return Serially(), ""
+        return Lone(lambda models: SlotArray(models, build=stack, capture=self._capture)), f" as replayed graphs, {gain:.2f}x"
+
+    def _graph(self, way: Way, size: int) -> float:
+        """Return the gain of replaying the step of an array of this size; 0.0 where nothing is recorded."""
+        if self._capture is None:
+            return 0.0
+        if (way.noun, size) not in self._graphs:
+            gain, said = self._measured(f"{size} slots as a graph", f"{way.noun}, graph", size, lambda k: self._replay(way, k))
+            self._graphs[way.noun, size] = gain
+            _LOG.info("replaying graphs of %d slots: %s", size, said)
+        return self._graphs[way.noun, size]
+
+    def _measured(self, what: str, noun: str, size: int, measure: Callable[[int], float]) -> tuple[float, str]:
+        words = (*self._words, tuple(self._images.shape), size, noun)
+        try:
+            gain, known = remembered_gain(words, lambda: measure(size))
+        except RuntimeError as error:  # not remembered on the disk: another process may have more room
+            if not out_of_memory(error):
+                raise
+            return 0.0, f"{what} do not fit the memory"
+        return gain, f"{gain:.2f}x with {size} slots ({'measured before' if known else 'measured now'})"
+
+    def _packing(self, size: int) -> float:
+        return packing_gain(self._model, self._images, slots=size, build=self._way.build)
+
+    def _replay(self, way: Way, size: int) -> float:
+        assert self._capture is not None
+        solos = [copy.deepcopy(self._model).train() for _ in range(size)]
+        rules = [rules_of(solo, build_optimizer(solo, self._config), self._config) for solo in solos]
+        try:
+            net = way.build(solos)
+        except NotPackable:
+            return 0.0
+        optimizer = SlotOptimizer(net, rules, family=self._config.optimizer)
+        for slot in range(size):
+            optimizer.take(slot, self._config)
+        clips = torch.full((size,), self._config.clip_norm, dtype=torch.float64, device=self._images.device)
+        step = ArrayStep(net, optimizer, [self._loss] * size, clips=clips, precision=self._config.precision)
+        return graph_gain(step, step.inputs([self._images] * size, [self._targets] * size), capture=self._capture)
+
+
+def random_batch(model: ImageModel) -> torch.Tensor:
+    """Return random images of a training batch's shape, dtype and device."""
+    like = next(model.model.parameters())
+    size, channels = model.pipeline.image_size, len(model.pipeline.mean)
+    return torch.randn(model.config.batch_size, channels, size, size, device=like.device, dtype=like.dtype)
