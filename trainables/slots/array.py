@@ -55,7 +55,8 @@ class SlotArray:
         packed = self.packed.state_dict(keep_vars=True)
         for name, parameter in model.model.named_parameters():
             parameter.data = packed[name].data[slot]
-            model.optimizer.state[parameter] = self.optimizer.views(name, slot)
+            if name in self.optimizer.state:  # a stage that stays frozen has no state, not even an empty one
+                model.optimizer.state[parameter] = self.optimizer.views(name, slot)
         for name, owner, key in _buffers(model.model):
             if name in packed:
                 owner._buffers[key] = packed[name][slot]

@@ -144,11 +144,14 @@ def test_an_array_that_finds_no_memory_leaves_its_models_as_they_were(splits: Sp
     assert [p.data_ptr() for model in models for p in model.model.parameters()] == places
 
 
+@pytest.mark.parametrize("build", [pack, stack])
 @pytest.mark.parametrize("more", [{}, {"finetune_depth": "last_1"}, {"bn": "frozen", "channels_last": True}])
-def test_slots_by_vmap_equal_solo_runs_and_share_their_state(splits: Splits, more: dict[str, Any]) -> None:
+def test_slots_with_frozen_stages_or_norms_equal_solo_runs_either_way(
+    splits: Splits, more: dict[str, Any], build: Build
+) -> None:
     configs = [BASE.replace(model="cnn_b", optimizer="adamw", **{**changes, **more}) for changes in DIFFERENT]
     models = [ImageModel(config, splits) for config in configs]
-    array = SlotArray(models, build=stack)
+    array = SlotArray(models, build=build)
     for _ in range(2):
         array.epoch()
     array.release(models[:1])
