@@ -24,7 +24,7 @@ from orchestrator.store.records import TrialSpec
 from orchestrator.store.workspace import Workspace
 from trainables.contract import Outcome
 from trainables.data import DataConfig
-from trainables.slots import backend, slot_model
+from trainables.slots import gains, slot_model
 from trainables.slots.array import SlotArray
 
 Runner = Callable[[Mapping[str, Callable[[], Any]]], dict[str, Any]]
@@ -34,7 +34,7 @@ DATA = DataConfig(source="digits", limit=200)
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a run folder with targets; packing always pays, and no pool is left from another test."""
-    monkeypatch.setattr(backend, "remembered_gain", lambda words, measure: (2.0, True))  # noqa: ARG005
+    monkeypatch.setattr(gains, "remembered_gain", lambda words, measure: (2.0, True))  # noqa: ARG005
     monkeypatch.setattr(slot_model, "_POOLS", {})
     splits = splits_of(DATA)
     PredictionBank(Workspace(tmp_path)).put_targets("val", splits.val.targets, splits.val.ids, splits.fingerprint)
