@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 _LOG = logging.getLogger(__name__)
-TOLERANCE, FLOOR, NOISE = 1e-5, 1e-3, 4.0
-"""Largest difference of a replayed step from an ordinary one, relative to a tensor's largest entry (or FLOOR), unless two
-ordinary steps differ as well: then NOISE times their difference."""
+TOLERANCE, FLOOR, NOISE, MOST = 1e-5, 1e-3, 4.0, 1e-2
+"""Largest difference of a replayed step from an ordinary one, relative to a tensor's largest entry (or FLOOR); where two
+ordinary steps differ as well (atomic additions, bf16), NOISE times their difference, but never more than MOST."""
 LARGEST = 4
 """Batch shapes with a graph of their own; an epoch has two at most."""
 Outputs = tuple[Tensor, ...]
@@ -109,7 +109,7 @@ def _record(step: Step, held: list[Tensor], capture: Capture) -> tuple[Run, Outp
         _write(state, before)
         replay = capture(run)
         found = taken(replay)
-        gap, allowed = difference(found, wanted), max(TOLERANCE, NOISE * difference(again, wanted))
+        gap, allowed = difference(found, wanted), max(TOLERANCE, min(MOST, NOISE * difference(again, wanted)))
         if not gap <= allowed:
             raise NotCapturable(f"a replayed step differs from an ordinary one by {gap:.1e} (allowed {allowed:.1e})")
     except RuntimeError as error:

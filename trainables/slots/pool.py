@@ -136,9 +136,8 @@ class Packed:
         """
         if len(models) == 1 or not self._pays(len(models)):
             if self._together:
-                _LOG.info(
-                    "%s", "one trial of its key: it trains alone" if len(models) == 1 else "more trials: one after another"
-                )
+                alone = len(models) == 1
+                _LOG.info("one trial of its key: it trains alone" if alone else "one array of so many does not pay: in turns")
             self._together = False
             self._dissolve(models)
             return self._serial(models)

@@ -26,6 +26,7 @@ class StackedNet(nn.Module):
         super().__init__()
         self.slots, self.training = slots, shell.training
         self._shell = (shell,)  # in a tuple, so that nothing is registered a second time under a prefix
+        self._keyed = {f"{n}.{key}" for n, m in shell.named_modules() if isinstance(m, KeyedDropout) for key in ("p", "keys")}
         self._modules, self._parameters, self._buffers = shell._modules, shell._parameters, shell._buffers
         self._non_persistent_buffers_set = shell._non_persistent_buffers_set
 
@@ -33,9 +34,8 @@ class StackedNet(nn.Module):
         """[N, K*C, H, W] -> [N, K*D]."""
         [shell] = self._shell
         shell.training = self.training
-        keyed = {f"{n}.{key}" for n, m in shell.named_modules() if isinstance(m, KeyedDropout) for key in ("p", "keys")}
         tensors = [*shell.named_parameters(), *shell.named_buffers()]
-        state = {name: tensor.unsqueeze(1) if name in keyed else tensor for name, tensor in tensors}
+        state = {name: tensor.unsqueeze(1) if name in self._keyed else tensor for name, tensor in tensors}
         if self.slots == 1:
             alone: Tensor = functional_call(shell, {name: tensor.squeeze(0) for name, tensor in state.items()}, (x,))
             return alone
