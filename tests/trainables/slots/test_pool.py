@@ -248,3 +248,15 @@ def test_one_that_waits_for_the_others_is_freed_when_it_is_taken_out() -> None:
     pool.leave(waiting)
     assert freed.wait(timeout=60)
     assert pool.step(absent).metrics == {"together": 1.0}
+
+
+def test_the_log_says_once_why_the_only_trial_of_a_key_trains_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool_module, "SlotArray", FakeArray)
+    caplog.set_level("INFO", logger=pool_module.__name__)
+    only: list[Any] = [Alone("only", 2)]
+    packed = Packed()
+    packed(only)
+    packed(only)
+    assert caplog.text.count("one trial of its key: it trains alone") == 1
