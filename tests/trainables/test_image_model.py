@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from typing import Any
 
@@ -14,33 +13,9 @@ from torch import nn
 from trainables import feed
 from trainables.config import TrainConfig
 from trainables.contract import NonFiniteLoss, Outcome
-from trainables.data import load_splits
-from trainables.data.dataset import DataConfig, ImageSet, Splits
+from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
 from trainables.metrics import evaluate_probabilities
-
-
-@pytest.fixture(scope="module")
-def digits() -> Splits:
-    return load_splits(DataConfig())
-
-
-@pytest.fixture(scope="module")
-def few(digits: Splits) -> Splits:
-    """A small, uneven part of the digits: fast, and good enough to feel a knob."""
-    kept = np.flatnonzero((digits.train.targets > 2) | (np.arange(len(digits.train)) % 5 == 0))[:200]
-    rows = np.arange(100)
-    return dataclasses.replace(digits, train=digits.train.take(kept), val=digits.val.take(rows), test=digits.test.take(rows))
-
-
-@pytest.fixture(scope="module")
-def values(few: Splits) -> Splits:
-    """The same images with a number to guess: 100 + 200 x the mean brightness."""
-
-    def part(images: ImageSet) -> ImageSet:
-        return ImageSet(images.images, 100.0 + 200.0 * images.images.mean(axis=(1, 2, 3)) / 255, images.ids)
-
-    return dataclasses.replace(few, train=part(few.train), val=part(few.val), test=part(few.test), classes=())
 
 
 def config(**values: Any) -> TrainConfig:
@@ -321,43 +296,6 @@ def test_a_learning_rate_that_is_too_high_ends_in_it_too(few: Splits) -> None:
             model.step()
 
 
-def test_predictions_are_probabilities_in_dataset_order_whatever_the_batch(few: Splits) -> None:
-    model, outcomes = train(config(eval_batch_size=7), few, 2)
-    for split in ("train", "val", "test"):
-        found = model.predict(split)
-        assert found.shape == (len(few.part(split)), 10)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
-    scores = evaluate_probabilities(model.predict("val"), few.val.targets)
-    assert {f"val/{k}": v for k, v in scores.items()}.items() <= outcomes[-1].metrics.items()
-    other = ImageModel(config(eval_batch_size=64), few)
-    other.load_state(model.state())
-    np.testing.assert_allclose(other.predict("val"), model.predict("val"), rtol=1e-4, atol=1e-6)
-    reversed_rows = few.val.take(np.arange(len(few.val))[::-1].copy())
-    mirrored = ImageModel(config(), dataclasses.replace(few, val=reversed_rows))
-    mirrored.load_state(model.state())
-    np.testing.assert_allclose(mirrored.predict("val")[::-1], model.predict("val"), rtol=1e-4, atol=1e-6)
-
-
-def test_evaluation_sees_no_augmentation(few: Splits) -> None:
-    """With a learning rate of zero the strongest augmentation changes no prediction."""
-    plain, _ = train(config(lr=0.0, bn="frozen"), few, 1)
-    wild, _ = train(config(lr=0.0, bn="frozen", augmentation="crop_flip", mixup=1.0), few, 1)
-    assert np.array_equal(plain.predict("val"), wild.predict("val"))
-    assert np.array_equal(plain.predict("train"), wild.predict("train"))
-
-
-def test_test_time_augmentation_is_in_the_scores_and_reported_beside_the_plain_ones(few: Splits) -> None:
-    plain, without = train(config(), few, 1)
-    viewed, outcomes = train(config(tta="crops"), few, 1)
-    assert not np.array_equal(plain.predict("val"), viewed.predict("val"))
-    metrics = outcomes[-1].metrics
-    assert metrics["val_plain/accuracy"] == without[-1].metrics["val/accuracy"]
-    scores = evaluate_probabilities(viewed.predict("val"), few.val.targets)
-    assert metrics["val/log_loss"] == scores["log_loss"]
-    assert same(plain.weights(), viewed.weights())
-
-
 def test_channels_last_and_compile_reach_the_network(few: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
 
@@ -399,20 +337,6 @@ def test_workers_load_the_same_batches(few: Splits, monkeypatch: pytest.MonkeyPa
         assert same({k: v.cpu() for k, v in loaded.model.state_dict().items()}, plain.weights())
     assert loaders == [1, 1]
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("loss", ["auto", "mae", "huber"])
-def test_regression_learns_values_in_their_own_units(values: Splits, loss: str) -> None:
-    model, outcomes = train(config(task="regression", loss=loss, epochs=8, dropout=0.0, batch_size=32), values)
-    metrics = outcomes[-1].metrics
-    found = model.predict("val")
-    assert found.shape == (100, 1)
-    assert metrics["val/r2"] > 0.5
-    assert metrics["val/rmse"] == pytest.approx(float(np.sqrt(((found[:, 0] - values.val.targets) ** 2).mean())), rel=1e-5)
-    assert 0.1 < metrics["train/rmse"] < 20
-    assert metrics["train/mae"] <= metrics["train/rmse"]
-    assert "val/accuracy" not in metrics
-    assert model.weights()["target.shift"].item() == pytest.approx(values.train.targets.mean())
 
 
 def test_bootstrap_rows_are_the_row_seeds(few: Splits) -> None:
