@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,9 +99,7 @@ def light(source: Source = None, override: Overrides = None, json_: Json = False
     with _open(source, override) as context:
         record = run_light(context)
         if json_:
-            print_json(record.to_dict() if record is not None else None)
-        elif record is None:
-            _say("light: nothing to do: no pretrained weights, a regression, or search.light is false")
+            print_json(record.to_dict() if record is not None else {})
 
 
 @app.command()
@@ -143,6 +142,7 @@ def extend(
 
     with _open(source, override, verb="search", address=address) as context:
         run_search_stage(context, resume=True, extra_trials=trials)
+        _say(f"next: orchestrate run {shlex.quote(str(context.workspace.root))} renews ensemble, bundle and report")
 
 
 @app.command()
@@ -175,13 +175,18 @@ def ensemble(
 def export(
     source: Source = None,
     override: Overrides = None,
-    max_latency: Annotated[str | None, typer.Option(help="export the best of the family within it, e.g. 5ms")] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="the best model (single, few or all members) measured within it, e.g. 5ms")
+    ] = None,
+    single: Annotated[bool, typer.Option("--single", help="the best single model instead of the ensemble")] = False,
 ) -> None:
     """Write the ensemble as one portable folder (ONNX, weights, manifest) and register it in MLflow."""
-    from orchestrator.stages.export import run_export
+    from orchestrator.stages.export import milliseconds, run_export
 
+    if max_latency is not None:
+        milliseconds(max_latency)  # a mistake in it is said before the run is opened
     with _open(source, override) as context:
-        print(run_export(context, max_latency=max_latency))
+        print(run_export(context, max_latency=max_latency, single=single))
 
 
 @app.command()
@@ -216,13 +221,13 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Score an exported bundle on labelled images."""
-    from orchestrator.deliver.evaluate import evaluate_bundle
+    from orchestrator.deliver.evaluate import evaluate_bundle, in_words
 
     scores = evaluate_bundle(bundle, folder)
     if json_:
         print_json(scores)
     else:
-        print("\n".join(f"{name}: {value}" for name, value in scores.items()))
+        print(in_words(scores))
 
 
 @app.command()

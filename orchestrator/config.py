@@ -159,6 +159,11 @@ class Experiment(BaseModel):
                     ", ".join(REGRESSION_METRICS) if regression else "accuracy, log_loss, balanced_accuracy, macro_f1, brier"
                 )
                 raise ValueError(f"{section}.metric: got {metric!r} with data.task {self.data.task!r}, allowed: {allowed}")
+        if self.ensemble.calibration != "temperature" and (regression or not self.ensemble.calibrate):
+            raise ValueError(
+                f"ensemble.calibration: got {self.ensemble.calibration!r}, which needs classes and ensemble.calibrate: true; "
+                "allowed here: temperature"
+            )
         if regression and self.search.objective != "own":
             raise ValueError(f"search.objective: got {self.search.objective!r} with data.task 'regression', allowed: own")
         return self

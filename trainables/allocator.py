@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, so that each batch does not ask the system for the same pages again.
+"""Memory: freed pages are kept, so that a batch does not ask the system for them again; and the errors that say there is none.
 
 glibc gives large blocks back at once; a training step on CPU then spends its time on page faults. Measured on 2 cores, batch
 256 of 32 px: crop + flip + rotate + colour 2.0x faster, a whole step of a small CNN 12 to 19 % faster, same peak memory.
@@ -23,3 +23,14 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return any(mallopt(_MMAP_THRESHOLD, size) for size in _ENOUGH) and bool(mallopt(_TRIM_THRESHOLD, _ENOUGH[0]))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch says that memory, a GPU's or the machine's, did not suffice.
+
+    >>> import torch
+    >>> out_of_memory(torch.OutOfMemoryError("CUDA")), out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    said = str(error).lower()
+    return type(error).__name__ == "OutOfMemoryError" or "out of memory" in said or "can't allocate memory" in said

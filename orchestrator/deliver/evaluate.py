@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 from orchestrator.deliver.predict import find_images, is_image, open_runtime, predict_images
 from orchestrator.deliver.runtime import Runtime
 from orchestrator.errors import UserError
+
+SAID = ("accuracy", "accuracy_low", "accuracy_high", "loss")
+"""Scores that `in_words` has said already; the loss is the log-loss."""
 
 Z_95 = 1.959963984540054
 
@@ -64,6 +68,21 @@ def labelled_images(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, 
     if not images:
         raise UserError(f"{folder}: no image in it; expected one subfolder a class: {', '.join(classes[:10])}")
     return images
+
+
+def in_words(scores: Mapping[str, Any]) -> str:
+    """Return what `evaluate_bundle` found as a few lines and a small table of the classes."""
+    low, high = scores["accuracy_low"], scores["accuracy_high"]
+    lines = [f"n {scores['n']}", f"accuracy {scores['accuracy']:.4f} [{low:.4f}, {high:.4f}]"]
+    lines += [f"{name} {scores[name]:.4f}" for name in scores if isinstance(scores[name], float) and name not in SAID]
+    width = max(map(len, scores["per_class"]))
+    lines += ["", f"{'class':<{width}}  images  recall  precision"]
+    lines += [
+        f"{name:<{width}}  {one['images']:>6.0f}  {one['recall']:>6.3f}  {one['precision']:>9.3f}"
+        for name, one in scores["per_class"].items()
+    ]
+    lines += [f"left out: {path} ({reason})" for path, reason in scores["skipped"]]
+    return "\n".join(lines)
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

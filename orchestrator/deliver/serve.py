@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ def serve(bundle: Path | str, *, host: str = "127.0.0.1", port: int = 8000, max_
 
     if not 0 <= port <= 65535:
         raise UserError(f"port: got {port}, allowed: 0 to 65535")
+    where = f"http://{host}:{port}"
+    print(
+        f"serving {Path(bundle)} at {where} (Ctrl-C ends it); try: curl --data-binary @IMAGE.jpg {where}/predict",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
     uvicorn.run(build_app(open_runtime(bundle), max_bytes=max_bytes), host=host, port=port, log_level="warning")
 
 
@@ -46,6 +52,8 @@ def build_app(runtime: Runtime, *, max_bytes: int = MAX_BYTES) -> Starlette:
         body = await read_body(request, max_bytes)
         if body is None:
             return reply({"error": f"body larger than {max_bytes} bytes"}, 413)
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            return reply({"error": "a form came; send the image's bytes alone: curl --data-binary @IMAGE.jpg URL/predict"}, 400)
         if not body:
             return reply({"error": "empty body; send the bytes of one image file"}, 400)
         (answer,) = await to_thread.run_sync(runtime.answers, [body], limiter=limiter)

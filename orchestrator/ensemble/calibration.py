@@ -50,10 +50,13 @@ def apply_temperature(probs_NC: Floats, temperature: float) -> NDArray[np.float3
 def fit_temperature(probs_NC: Floats, labels_N: Labels, *, iterations: int = 30) -> float:
     """The temperature with the least log-loss: Newton's method on 1 / T, where the loss is convex, inside a bracket.
 
-    Classes lie along the first axis here, so that every reduction runs over contiguous rows.
+    Labels count as sure up to 1 / (n + 2) (Platt 1999): n rows without a mistake do not prove that there will be none, and
+    would ask for no doubt at all. Classes lie along the first axis here, so that every reduction runs over contiguous rows.
     """
     z_CN = np.ascontiguousarray(log_probs(probs_NC).T)
+    doubt = 1.0 / (len(labels_N) + 2)
     true_mean = float(z_CN[labels_N, np.arange(len(labels_N))].mean(dtype=np.float64))
+    true_mean += doubt * (float(z_CN.mean(dtype=np.float64)) - true_mean)
     low, high = INVERSE_RANGE
     inverse = 1.0
     for _ in range(iterations):
@@ -128,17 +131,37 @@ class Isotonic:
         return curve_NC.astype(np.float32)
 
 
+STEEPEST = 50.0
+"""Slope that no segment of a curve exceeds: a jump would turn the last bits of a probability into another answer."""
+
+
 def fit_isotonic(probs_NC: Floats, labels_N: Labels) -> Isotonic:
-    """Isotonic regression of "is this class" on each class's probability; needs many rows, over-fits few."""
+    """Isotonic regression of "is this class" on each class's probability; needs many rows, over-fits few.
+
+    No curve reaches 0 or 1: of n rows none speaks for less than 1 / (n + 2). A class without rows stays as it was.
+    """
     from sklearn.isotonic import IsotonicRegression
 
-    inputs, outputs = [], []
+    inputs, outputs, least = [], [], 1.0 / (len(labels_N) + 2)
     for c in range(probs_NC.shape[1]):
-        curve = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+        if not (labels_N == c).any():
+            inputs.append((0.0, 1.0))
+            outputs.append((0.0, 1.0))
+            continue
+        curve = IsotonicRegression(y_min=least, y_max=1.0 - least, out_of_bounds="clip")
         curve.fit(probs_NC[:, c].astype(np.float64), (labels_N == c).astype(np.float64))
-        inputs.append(tuple(curve.X_thresholds_.tolist()))
-        outputs.append(tuple(curve.y_thresholds_.tolist()))
+        y = curve.y_thresholds_
+        inputs.append(tuple(_spread(curve.X_thresholds_, y).tolist()))
+        outputs.append(tuple(y.tolist()))
     return Isotonic(tuple(inputs), tuple(outputs))
+
+
+def _spread(x_K: NDArray[np.float64], y_K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Knots moved to the right where a segment between them would be steeper than `STEEPEST`."""
+    moved_K = x_K.astype(np.float64)
+    for k in range(1, len(moved_K)):
+        moved_K[k] = max(moved_K[k], moved_K[k - 1] + (y_K[k] - y_K[k - 1]) / STEEPEST)
+    return moved_K
 
 
 Calibrator = VectorScaling | Isotonic

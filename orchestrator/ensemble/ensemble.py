@@ -79,8 +79,9 @@ class Ensemble:
         return self.calibrator.apply(tempered_NC) if self.calibrator else tempered_NC
 
     def uncalibrated(self) -> Ensemble:
-        """The same members and weights as they were before any calibration."""
-        return replace(self, temperatures=(1.0,) * len(self.temperatures), temperature=1.0, calibrator=None)
+        """The same members and weights without any calibration (a head was fitted on calibrated members, which stay so)."""
+        temperatures = self.temperatures if self.head else (1.0,) * len(self.temperatures)
+        return replace(self, temperatures=temperatures, temperature=1.0, calibrator=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the same ensemble back."""

@@ -93,31 +93,32 @@ def _simplex_weights(spec: EnsembleSpec, target_MN: NDArray[np.float32], labels_
     return sparse_on_simplex(objective_of, n_members=len(target_MN), min_weight=spec.min_weight, max_members=spec.max_members)
 
 
-def _cross_validated_l2(pool: Pool, spec: EnsembleSpec, seed: int) -> float | None:
-    """The pull toward uniform whose weights lose least on rows that did not choose them; None where there are too few rows.
+def _cross_validated_l2(pool: Pool, spec: EnsembleSpec, seed: int) -> float:
+    """The strongest pull toward uniform that loses no more than chance on rows that did not choose the weights.
 
     Pools differ: where one member is far ahead a strong pull costs more than choosing does, among many alike the reverse.
+    Within one standard error of the best the stronger wins (Breiman et al. 1984). What the spec says where it says so, or where
+    there are fewer than five rows a member.
     """
-    folds = usable_folds(len(pool.labels_N), L2_FOLDS)
-    if spec.l2 is not None or not folds or len(pool.members) == 1:
-        return spec.l2
-    target_MN, fold_N = pool.target_MN[pool.best(L2_CANDIDATES)], fold_of_rows(pool.labels_N, folds, seed=seed)
-    losses = np.zeros(len(L2_GRID))
-    for fold in range(folds):
+    n_rows, count = len(pool.labels_N), min(len(pool.members), spec.prefilter)
+    if spec.l2 is not None or count == 1 or n_rows < 5 * count or not usable_folds(n_rows, L2_FOLDS):
+        return spec.shrinkage(n_rows, count)
+    target_MN, fold_N = pool.target_MN[pool.best(L2_CANDIDATES)], fold_of_rows(pool.labels_N, L2_FOLDS, seed=seed)
+    losses_GN = np.zeros((len(L2_GRID), n_rows))
+    for fold in range(L2_FOLDS):
         fitted, held = fold_N != fold, fold_N == fold
+        fitted_MN, labels_N = target_MN[:, fitted], pool.labels_N[fitted]
         for place, l2 in enumerate(L2_GRID):
-            tried = replace(spec, l2=l2)
-            weights_M = _simplex_weights(
-                tried, target_MN[:, fitted], pool.labels_N[fitted], regression=pool.regression
-            ).weights_M
-            losses[place] += _held_out_loss(weights_M @ target_MN[:, held], pool.labels_N[held], regression=pool.regression)
-    return L2_GRID[int(losses.argmin())]
+            weights_M = _simplex_weights(replace(spec, l2=l2), fitted_MN, labels_N, regression=pool.regression).weights_M
+            losses_GN[place, held] = _losses(weights_M @ target_MN[:, held], pool.labels_N[held], regression=pool.regression)
+    worse_GN = losses_GN - losses_GN[losses_GN.mean(axis=1).argmin()]
+    within = worse_GN.mean(axis=1) <= worse_GN.std(axis=1) / n_rows**0.5
+    return L2_GRID[int(np.flatnonzero(within).max())]
 
 
-def _held_out_loss(pooled_N: NDArray[np.float64], labels_N: Labels, *, regression: bool) -> float:
-    if regression:
-        return float(((pooled_N - labels_N) ** 2).sum())
-    return float(-np.log(np.maximum(pooled_N, PROB_FLOOR)).sum())
+def _losses(pooled_N: NDArray[np.float64], labels_N: Labels, *, regression: bool) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = (pooled_N - labels_N) ** 2 if regression else -np.log(np.maximum(pooled_N, PROB_FLOOR))
+    return found
 
 
 def greedy(pool: Pool, spec: EnsembleSpec, seed: int) -> Selection:

@@ -28,6 +28,8 @@ def load(path: Path | str | None, overrides: Sequence[str] = (), *, check_paths:
     `check_paths=False` accepts folders and files that are not there (on another machine, not yet).
     """
     document = parse(read_text(DEFAULT), "built-in digits") if path is None else parse(read_text(Path(path)), str(path))
+    if not document.values:
+        raise ConfigError([f"{path}: no key in it; `orchestrate init DATA` writes an experiment file, none at all is the demo"])
     return _checked(document, overrides, check_paths)
 
 

@@ -69,7 +69,9 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8"]) from error
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read ({error.strerror}); `orchestrate init DATA` writes one"]) from error
+        raise ConfigError(
+            [f"{path}: cannot be read ({error.strerror}); name a run folder or an experiment file (`orchestrate init DATA`)"]
+        ) from error
 
 
 def parse(text: str, source: str) -> Document:

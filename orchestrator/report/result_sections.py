@@ -128,7 +128,8 @@ def _calibrated(facts: Facts) -> str:
     found = facts.ensemble.get("calibration") or {}
     if not found:
         return ""
-    changed = ", ".join(f"{key} {found['before'][key]:.4f} -> {found['after'][key]:.4f}" for key in found["before"])
+    steps = [found[when] for when in ("before", "temperature", "after") if when in found]
+    changed = ", ".join(f"{key} " + " -> ".join(f"{step[key]:.4f}" for step in steps) for key in steps[0])
     return f" Calibration ({found['method']}) on the {found['split']} split: {changed}."
 
 

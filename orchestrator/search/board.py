@@ -29,6 +29,8 @@ class Board:
     rows: dict[str, Row] = field(default_factory=dict)
     trained: int = 0
     """Epochs heard of since this driver started."""
+    epoch_s: float = 0.0
+    """Seconds that these took, each as its worker measured it."""
     elapsed: float = 0.0
     """Seconds since this driver started."""
 
@@ -45,18 +47,18 @@ class Board:
 
     @property
     def eta_s(self) -> float:
-        """Return the seconds still to go: epochs left at this driver's pace (NaN before the first epoch).
+        """Return the seconds still to go: epochs left at their mean time, over the trials running at once (NaN before one).
 
-        Trials to come are taken to last as long as the ended ones did on average.
+        Trials to come are taken to last as long as the ended ones did on average; starting workers does not count.
         """
-        if not self.trained or not self.elapsed:
+        if not self.trained:
             return float("nan")
         ended = [row.epoch for row in self.rows.values() if row.status in DONE]
         longest = max((row.epochs for row in self.rows.values()), default=0)
         typical = sum(ended) / len(ended) if ended else float(longest)
         to_come = max(0, self.total - len(self.rows)) * typical
         under_way = sum(max(0.0, min(row.epochs, typical) - row.epoch) for row in self.rows.values() if row.status not in DONE)
-        return (to_come + under_way) * self.elapsed / self.trained
+        return (to_come + under_way) * self.epoch_s / self.trained / max(1, self.count("running"))
 
     def summary(self) -> str:
         """Return one line: counts, best so far, time to go."""

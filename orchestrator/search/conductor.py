@@ -195,7 +195,7 @@ class Conductor:
         finite = {key: float(value) for key, value in metrics.items() if math.isfinite(value)}
         apply(self._logs, self._ledger.append("epoch", trial_id, epoch=epoch, metrics=finite))
         self._tracker.trial_epoch(trial_id, {**metrics, **numbers_taken(log)}, epoch)
-        self.board.trained += 1
+        self.board.trained, self.board.epoch_s = self.board.trained + 1, self.board.epoch_s + finite.get("epoch_seconds", 0.0)
         verdict = self._judge(trial_id, epoch, finite)
         self._show()
         return verdict

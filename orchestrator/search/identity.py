@@ -127,7 +127,8 @@ def _refuse(place: str, changes: Sequence[Change]) -> None:
         said = "\n".join(f"  {line}" for line in _lines(changes))
         raise UserError(
             f"{place}: trained with other settings than are asked for now:\n{said}\n"
-            "take these back, or start another run beside it: -o name=NAME"
+            "take these back, name the run's folder instead of the file to go on with it as it is, or start another beside it: "
+            "-o name=NAME"
         )
 
 

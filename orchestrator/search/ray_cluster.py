@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from trainables.cores import usable_cpus
 OBJECT_STORE = 128 * 2**20
 """Bytes of a local Ray's object store: trials send one line an epoch, images travel through the node's cache."""
 TRIALS_PER_GPU = 4
+ANSWER_S = 10.0
+"""How long a cluster's head may take to accept a connection."""
 POLL_S, GRACE_S = 1.0, 10.0
 """How often a local Ray's processes are looked at, and how long Tune may take to end once one of them is gone."""
 
@@ -93,12 +96,27 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
         raise UserError(
             f"search.address: got {address!r}; run the search on a node of the cluster with `--address auto` instead"
         )
+    _check_answers(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"search.address: no Ray cluster at {address!r} ({str(error).splitlines()[0]}); start one with `ray start --head` "
             "or `ray up cluster.yaml`, and set RAY_AUTH_MODE and the token as on its nodes"
+        ) from error
+
+
+def _check_answers(address: str) -> None:
+    """Raise UserError where nothing listens at HOST:PORT: Ray itself would go on trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or what Ray itself knows how to read
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"search.address: nothing answers at {address} ({error}); start a cluster with `ray start --head` or "
+            "`ray up cluster.yaml`, or leave --address out to search on this machine"
         ) from error
 
 

@@ -135,7 +135,8 @@ def _workers(search: SearchSection, job: dict[str, Any], nodes: Nodes | None, co
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     if search.backend == "slots":
         return Engines(share_slots(search, cpus=cpus, gpus=gpus), job)
-    return _Processes(share_out(search, cpus=cpus, gpus=gpus))
+    share = share_out(search, cpus=cpus, gpus=gpus)
+    return _Processes(dataclasses.replace(share, trials=places(share, cpus=cpus, gpus=gpus, most=share.trials)))
 
 
 def _tracking_server(experiment: Experiment) -> str:

@@ -88,6 +88,8 @@ def _listed(source: str) -> Look:
     tally = Counter(int(target) for target in listing.targets)
     counts = {name: tally.get(number, 0) for number, name in enumerate(listing.classes)}
     counts = {} if _are_measures(counts) else counts
+    if empty := [name for name, count in counts.items() if not count]:
+        raise UserError(f"{source}: no image of class {', '.join(empty)}; add some, or delete what names the class")
     if listing.images is not None:
         height, width, channels = listing.images.shape[1:]
         side, one_size = min(height, width), True

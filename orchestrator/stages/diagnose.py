@@ -37,7 +37,7 @@ def run_diagnosis(context: Context) -> dict[str, Any]:
     drops = {f"drop/{drop['name']}": float(drop["drop"]) for drop in found.get("probe", ())}
     lists = {key: ", ".join(found.get(key, ())) for key in ("recommended", "forbidden")}
     context.tracker.stage("diagnosis", params=lists, metrics=drops, artifacts=[workspace.diagnosis, *figures])
-    for reason in found.get("reasons", ()):
+    for reason in found.get("reasons", ()) or ("nothing that asks for, or forbids, an augmentation",):
         context.say(f"diagnosis: {reason}")
     return found
 

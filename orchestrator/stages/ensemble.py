@@ -137,7 +137,7 @@ def _track(context: Context, found: dict[str, Any]) -> None:
     }
     metrics |= {
         f"calibration/{when}/{key}": float(value)
-        for when in ("before", "after")
+        for when in ("before", "temperature", "after")
         for key, value in found["calibration"].get(when, {}).items()
     }
     metrics |= {
@@ -151,7 +151,7 @@ def _track(context: Context, found: dict[str, Any]) -> None:
     context.tracker.stage(
         "ensemble",
         params={key: ensemble[key] for key in ("method", "voting", "metric", "temperature")}
-        | {"members": len(ensemble["members"])},
+        | {"members": len(ensemble["members"]), "calibration": found["calibration"].get("method", "none")},
         metrics=metrics,
         artifacts=[context.workspace.ensemble, *figures],
         tags={"recommended": table["verdict"]["recommended"], "data_fingerprint": found["data_fingerprint"]},

@@ -1,4 +1,4 @@
-"""Export: what the judgement recommends becomes one portable folder, and a version in MLflow's registry."""
+"""Export: the ensemble (or another of its family) becomes one portable folder, and a version in MLflow's registry."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from orchestrator.errors import UserError
 from orchestrator.store.records import mode_of
 from orchestrator.store.workspace import read_json
 
-ENSEMBLE = "ensemble"
+ENSEMBLE, SINGLE = "ensemble", "best single"
 
 
-def run_export(context: Context, *, max_latency: str | None = None) -> Path:
-    """Write a bundle and return it: of the ensemble, or of the best of its family within a latency such as "5ms".
+def run_export(context: Context, *, max_latency: str | None = None, single: bool = False) -> Path:
+    """Write a bundle and return it: of the ensemble, the best single model, or the best within a latency such as "5ms".
 
-    Without a limit it is always the ensemble's; the manifest says which model is recommended.
+    Without either it is always the ensemble's; the manifest says which model is recommended. Raises UserError.
     """
     from orchestrator.deliver.export import export_bundle
 
     workspace = context.workspace
     if not workspace.ensemble.exists():
         raise UserError(f"{workspace.root}: no ensemble here; run `orchestrate ensemble` first")
+    if single and max_latency is not None:
+        raise UserError("--single, --max-latency: one of them; a latency is met by the single model too where it must be")
     found = read_json(workspace.ensemble)
-    name, chosen = (ENSEMBLE, found["ensemble"]) if max_latency is None else within(found["family"], milliseconds(max_latency))
+    name, chosen = (SINGLE, found["single"]) if single else (ENSEMBLE, found["ensemble"])
+    if max_latency is not None:
+        name, chosen = within(found["family"], milliseconds(max_latency))
     members = [
         (workspace.load_record(member["trial_id"]), workspace.weights(member["trial_id"])) for member in chosen["members"]
     ]

@@ -144,7 +144,15 @@ def _spec(experiment: Experiment, *, hard: bool) -> EnsembleSpec:
     spec = ensemble_spec(experiment)
     if not hard:
         return spec
-    return dataclasses.replace(spec, method="greedy", metric="accuracy", select_by="accuracy", voting="hard", calibrate=False)
+    return dataclasses.replace(
+        spec,
+        method="greedy",
+        metric="accuracy",
+        select_by="accuracy",
+        voting="hard",
+        calibrate=False,
+        calibration="temperature",
+    )
 
 
 def _describe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -76,18 +77,24 @@ def table(judgement: Judgement, split: str, sizes: Mapping[str, int] | None = No
 
 
 def calibration_facts(fitting: Fitting, chosen: Ensemble, split: str) -> dict[str, Any]:
-    """Return log-loss, Brier score and ECE (bins of equal mass) of the ensemble's weights without and with its calibration."""
+    """Return log-loss, Brier score and ECE (bins of equal mass) of the ensemble's weights without and with its calibration.
+
+    Where more than a temperature was asked for, also with the temperature alone. Nothing where nothing was calibrated.
+    """
     from orchestrator.ensemble.metrics import METRICS
 
-    if fitting.spec.regression:
+    if fitting.spec.regression or not fitting.spec.calibrate:
         return {}
-    labels, method = fitting.bank.targets(split), fitting.spec.calibration if fitting.spec.calibrate else "none"
+    labels = fitting.bank.targets(split)
 
     def scores(ensemble: Ensemble) -> dict[str, float]:
         probs = fitting.combined(ensemble, split)
         return {name: METRICS[name].function(probs, labels) for name in ("log_loss", "brier", "ece")}
 
-    return {"method": method, "split": split, "before": scores(chosen.uncalibrated()), "after": scores(chosen)}
+    steps = {"before": chosen.uncalibrated(), "after": chosen}
+    if chosen.calibrator is not None:
+        steps = {"before": steps["before"], "temperature": dataclasses.replace(chosen, calibrator=None), "after": chosen}
+    return {"method": fitting.spec.calibration, "split": split, **{when: scores(one) for when, one in steps.items()}}
 
 
 def _why_no_gain(verdict: Verdict) -> str:

@@ -16,6 +16,7 @@ def run_light(context: Context) -> MemberRecord | None:
     """
     spec = light_spec(context.experiment)
     if spec is None:
+        context.say("light: nothing to do (it needs pretrained weights, classes, and search.light)")
         return None
     (record,) = context.train([spec])
     if not record.usable:  # a network that ends in something else than a linear layer, say; the search can do without

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.context import Context
 from orchestrator.errors import RunFailed
+from orchestrator.stages.baseline import BASELINE_ID
 from orchestrator.stages.figures import figures_of_search, figures_of_trials
 from orchestrator.stages.objective import worth_of
 from orchestrator.store.records import MemberRecord, ranked
@@ -47,6 +48,15 @@ def run_search_stage(context: Context, *, resume: bool = False, extra_trials: in
     context.tracker.search_ended("finished", {f"best/val/{metric}": best.score(metric)}, figures_of_search(context, records))
     context.say(
         f"search: {len(best_first)} of {len(records)} trials usable; "
-        f"best {best.trial_id}, val {metric} {best.score(metric):.4f}"
+        f"best {best.trial_id}, val {metric} {best.score(metric):.4f}{_beaten(context, best)}"
     )
     return records
+
+
+def _beaten(context: Context, best: MemberRecord) -> str:
+    """Return a word where the baseline is still better than every trial."""
+    if not context.workspace.record(BASELINE_ID).exists():
+        return ""
+    baseline, metric = context.workspace.load_record(BASELINE_ID), context.experiment.search.metric
+    first = ranked([best, baseline], metric)[0] if baseline.usable else best
+    return f"; the baseline is still better ({baseline.score(metric):.4f})" if first is baseline else ""

@@ -18,6 +18,7 @@ SHOWN = (
 )  # fmt: skip
 SMALL = ("baseline", "best single", "seed ensemble", "greedy", "ensemble")
 """Rows of the table at the end of a run; the report and `orchestrate ensemble` have the others."""
+ENSEMBLE = "ensemble"
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:
@@ -57,6 +58,12 @@ def print_next(workspace: Workspace) -> None:
         f"predict {shown_path(workspace.bundle)} {images}": "classify images",
         "init folder:PATH": "an experiment file for your own images",
     }
+    recommended = read_json(workspace.ensemble)["judgement"]["verdict"]["recommended"]
+    if recommended != ENSEMBLE:
+        verbs = {
+            f"export {shown_path(workspace.root)} --single": f"the recommended {recommended} model as the bundle",
+            **verbs,
+        }
     width = max(map(len, verbs))
     print("\nnext:", *(f"  {command()} {verb:<{width}}   {what}" for verb, what in verbs.items()), sep="\n")
 

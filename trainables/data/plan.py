@@ -115,6 +115,6 @@ def _check_counts(listing: Listing, config: DataConfig) -> None:
     poor = [f"{name} ({count})" for name, count in zip(listing.classes, counts, strict=True) if count < config.min_per_class]
     if poor:
         raise ValueError(
-            f"data.source: too few images in class {', '.join(poor)}; data.min_per_class is {config.min_per_class}:"
-            " add images, drop the class or lower it"
+            f"data.source: too few images in class {', '.join(poor)}; data.min_per_class is {config.min_per_class}: "
+            "add images, delete the class's folder (or rows), or lower data.min_per_class (2 at least)"
         )

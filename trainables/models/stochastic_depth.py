@@ -1,6 +1,7 @@
 """Stochastic depth of Huang et al. 2016 (arXiv:1603.09382): a sample's residual branch is dropped whole.
 
-The same as torchvision's in its mode "row", whose import brings the whole compiler along: 5 CPU seconds in every process.
+The same as torchvision's in its mode "row", without importing it: our own nets predict without torch's compiler, which comes
+with torchvision (and with the first optimiser).
 """
 
 from __future__ import annotations

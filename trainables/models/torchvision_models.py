@@ -2,7 +2,8 @@
 
 Dropout p goes to the dropouts that the classifier has; where it has none, one is put before the last layer (also for p = 0, so
 that p never changes the graph). Stochastic depth p grows linearly over the residual branches of families that have it.
-torchvision is imported where one of its nets is wanted: it brings torch's compiler along, 5 CPU seconds in every process.
+torchvision is imported where one of its nets is wanted: it brings torch's compiler along, a CPU second or more in a process
+that only predicts (a training loads it with its optimiser anyway).
 """
 
 from __future__ import annotations

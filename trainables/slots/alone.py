@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from trainables.allocator import out_of_memory
 from trainables.contract import NonFiniteLoss
 from trainables.image_model import ImageModel
 from trainables.slots.array import Ending, SlotArray
@@ -65,12 +66,17 @@ class Lone:
         for model in set(self._arrays).difference(models):
             self._arrays.pop(model, None)
 
+    def _made(self, model: ImageModel) -> SlotArray | None:
+        try:
+            return self._make([model])
+        except (NotPackable, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                raise
+            _LOG.warning("a model trains by its own steps: %s", error)
+            return None
+
     def _epoch(self, model: ImageModel) -> Ending:
         if model not in self._arrays:
-            try:
-                self._arrays[model] = self._make([model])
-            except NotPackable as error:
-                _LOG.warning("a model trains by its own steps: %s", error)
-                self._arrays[model] = None
+            self._arrays[model] = self._made(model)
         array = self._arrays[model]
         return _epoch(model) if array is None else array.epoch()[0]

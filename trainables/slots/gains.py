@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from trainables.allocator import out_of_memory
 from trainables.config import fusion_key
 from trainables.image_model import ImageModel
+from trainables.loop import train_step
 from trainables.optim import build_optimizer
 from trainables.slots.alone import Alone, Lone, Serially
 from trainables.slots.array import SlotArray
@@ -18,7 +20,6 @@ from trainables.slots.graphs import Capture
 from trainables.slots.layers import NotPackable
 from trainables.slots.optimiser import SlotOptimizer, rules_of
 from trainables.slots.pack import pack
-from trainables.slots.pool import out_of_memory
 from trainables.slots.probe import Build
 from trainables.slots.stacked import stack
 from trainables.slots.step import ArrayStep
@@ -50,7 +51,7 @@ class Gains:
 
     def __init__(self, model: ImageModel, way: Way = PACKED, *, capture: Capture | None = None) -> None:
         self._model = copy.deepcopy(model.model)  # the model itself is about to train
-        self._config, self._loss, self._way, self._capture = model.config, model.rules.loss, way, capture
+        self._config, self._rules, self._way, self._capture = model.config, model.rules, way, capture
         self._images = random_batch(model)
         self._targets = model.aims[torch.arange(len(self._images), device=model.device) % len(model.aims)]
         self._words = (*fusion_key(model.config), model.pipeline.image_size, model.splits.outputs, device_name(model.device))
@@ -116,8 +117,15 @@ class Gains:
         for slot in range(size):
             optimizer.take(slot, self._config)
         clips = torch.full((size,), self._config.clip_norm, dtype=torch.float64, device=self._images.device)
-        step = ArrayStep(net, optimizer, [self._loss] * size, clips=clips, precision=self._config.precision)
-        return graph_gain(step, step.inputs([self._images] * size, [self._targets] * size), capture=self._capture)
+        step = ArrayStep(net, optimizer, [self._rules.loss] * size, clips=clips, precision=self._config.precision)
+        inputs = step.inputs([self._images] * size, [self._targets] * size)
+        return graph_gain(step, inputs, capture=self._capture, ordinary=self._own_step() if size == 1 else None)
+
+    def _own_step(self) -> Callable[[], object]:
+        """Return a model's own training step, which an array of one stands for."""
+        model = copy.deepcopy(self._model).train()
+        optimizer = build_optimizer(model, self._config)
+        return lambda: train_step(model, optimizer, self._images, self._targets, rules=self._rules)
 
 
 def random_batch(model: ImageModel) -> torch.Tensor:

@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from trainables.allocator import out_of_memory
+
 _LOG = logging.getLogger(__name__)
 TOLERANCE, FLOOR, NOISE, MOST = 1e-5, 1e-3, 4.0, 1e-2
 """Largest difference of a replayed step from an ordinary one, relative to a tensor's largest entry (or FLOOR); where two
@@ -62,7 +64,9 @@ class GraphedStep:
         try:
             held = [tensor.detach().clone() for tensor in inputs]
             replay, outputs = _record(self._step, held, self._capture)
-        except NotCapturable as error:
+        except RuntimeError as error:
+            if not isinstance(error, NotCapturable) and not out_of_memory(error):
+                raise
             self.refused = str(error)
             self._graphs.clear()
             _LOG.warning("steps are not replayed as graphs: %s", error)
@@ -88,7 +92,7 @@ def _record(step: Step, held: list[Tensor], capture: Capture) -> tuple[Run, Outp
     """Record a step on the buffers `held` and take it once by replaying; returns (replay, what that step computed).
 
     Raises:
-        NotCapturable: with the state as it was before.
+        NotCapturable: with the state as it was before; so does what says that memory did not suffice.
     """
     state, before = step.state(), list[Tensor]()
 
@@ -114,7 +118,7 @@ def _record(step: Step, held: list[Tensor], capture: Capture) -> tuple[Run, Outp
             raise NotCapturable(f"a replayed step differs from an ordinary one by {gap:.1e} (allowed {allowed:.1e})")
     except RuntimeError as error:
         _write(state, before)
-        if isinstance(error, NotCapturable):
+        if isinstance(error, NotCapturable) or out_of_memory(error):
             raise
         raise NotCapturable(f"recording a step failed ({str(error).splitlines()[0]})") from error
     return replay, tuple(found[: len(found) - len(state)])

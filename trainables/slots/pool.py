@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import torch
-
+from trainables.allocator import out_of_memory
 from trainables.config import fusion_key
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
@@ -84,8 +83,9 @@ class Turns:
 
     def leave(self, model: ImageModel) -> None:
         """Stop being a member."""
-        self._members.remove(model)
-        self._alone.keep(self._members)
+        with DEVICE:
+            self._members.remove(model)
+            self._alone.keep(self._members)
 
     def step(self, model: ImageModel) -> Outcome:
         """Train one epoch of this model when the device is free; raises NonFiniteLoss."""
@@ -101,16 +101,6 @@ class Turns:
         if isinstance(ending, NonFiniteLoss):
             raise ending
         return ending
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Return whether torch says that memory, a GPU's or the machine's, did not suffice.
-
-    >>> out_of_memory(torch.OutOfMemoryError("CUDA")), out_of_memory(RuntimeError("shapes differ"))
-    (True, False)
-    """
-    said = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
 def always(slots: int) -> bool:  # noqa: ARG001
@@ -164,9 +154,14 @@ class Packed:
         """Pack no more where memory did not suffice or a member's layers do not allow it; raises any other error again."""
         if isinstance(error, RuntimeError) and not out_of_memory(error):
             raise error
-        self._pays = _never
+        self._pays, self._together = _never, False
         said = str(error) if isinstance(error, NotPackable) else f"{slots} slots as one array do not fit the memory"
         _LOG.warning("%s: one after another from now on", said)
+
+    def forget(self) -> None:
+        """Hold nothing for models that have all left: they keep their slices, the array's graphs and workspace go."""
+        self._array = None
+        self._alone.keep([])
 
     def _dissolve(self, models: list[ImageModel]) -> None:
         if self._array is not None:
@@ -179,10 +174,13 @@ def _never(slots: int) -> bool:  # noqa: ARG001
 
 
 class SlotPool:
-    """The meeting point of the threads of one key; `tick` trains one epoch of the models it is given."""
+    """The meeting point of the threads of one key; `tick` trains one epoch of the models it is given.
 
-    def __init__(self, tick: Tick) -> None:
-        self._tick = tick
+    `emptied` is called when the last member has left.
+    """
+
+    def __init__(self, tick: Tick, *, emptied: Callable[[], None] = lambda: None) -> None:
+        self._tick, self._emptied = tick, emptied
         self._changed = threading.Condition()
         self._members: list[ImageModel] = []
         self._waiting: list[ImageModel] = []
@@ -203,6 +201,10 @@ class SlotPool:
                 self._waiting.remove(model)
                 self._endings[id(model)] = Left()
             self._changed.notify_all()
+        if not self._members:
+            with DEVICE:
+                if not self._members:
+                    self._emptied()
 
     def step(self, model: ImageModel) -> Outcome:
         """Wait for the other members, train one epoch with them, and return this model's outcome; raises NonFiniteLoss."""

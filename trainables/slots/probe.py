@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -86,4 +87,5 @@ def _difference(a: Tensor, b: Tensor) -> float:
     if not a.numel():
         return 0.0
     gap, size = (a.detach().double() - b.detach().double()).abs().max(), b.detach().double().abs().max()
-    return float(gap / size.clamp(min=1.0))
+    found = float(gap / size.clamp(min=1.0))
+    return found if math.isfinite(found) else float("inf")

@@ -54,6 +54,8 @@ def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return float(json.loads(path.read_text())["gain"]), True
     gain = measure()
+    if not gain:
+        return gain, False  # it could not be done this time: nothing to remember
     with contextlib.suppress(OSError):
         _write(path, json.dumps({"gain": gain, "of": json.loads(text)}))
     return gain, False
@@ -85,13 +87,18 @@ def packing_gain(model: nn.Module, images: torch.Tensor, *, slots: int, build: B
     return ratio(alone, as_one, images.device)
 
 
-def graph_gain(step: Step, inputs: Sequence[torch.Tensor], *, capture: Capture) -> float:
-    """Return the time of a step over that of its replay (above 1: replaying pays; 0: it cannot be recorded)."""
+def graph_gain(
+    step: Step, inputs: Sequence[torch.Tensor], *, capture: Capture, ordinary: Callable[[], object] | None = None
+) -> float:
+    """Return the time of a step over that of its replay (above 1: replaying pays; 0: it cannot be recorded).
+
+    `ordinary` is what the replay would stand for, where that is not the step itself.
+    """
     graphed = GraphedStep(step, capture=capture)
     graphed(*inputs)
     if graphed.refused:
         return 0.0
-    return ratio(lambda: step(*inputs), lambda: graphed(*inputs), inputs[0].device)
+    return ratio(ordinary or (lambda: step(*inputs)), lambda: graphed(*inputs), inputs[0].device)
 
 
 def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from orchestrator.deliver.evaluate import evaluate_bundle, wilson
+from orchestrator.deliver.evaluate import evaluate_bundle, in_words, wilson
 from orchestrator.deliver.runtime import Runtime
 from orchestrator.errors import UserError
 
@@ -30,6 +30,17 @@ def test_scores_equal_counting_by_hand(world: World, photos: Path) -> None:
             assert found["confusion"][true][guess] == ((targets == true) & (probabilities.argmax(1) == guess)).sum()
     dogs = found["per_class"]["dog"]
     assert dogs["images"] == (targets == 1).sum() and dogs["recall"] == found["confusion"][1][1] / dogs["images"]
+
+
+def test_words_hold_the_scores_and_a_row_a_class(world: World, photos: Path) -> None:
+    (photos / "dog" / "zz.png").write_bytes(b"junk")
+    found = evaluate_bundle(world.bundle, photos)
+    lines = in_words(found).splitlines()
+    assert lines[0] == "n 20"
+    assert lines[1] == f"accuracy {found['accuracy']:.4f} [{found['accuracy_low']:.4f}, {found['accuracy_high']:.4f}]"
+    assert f"log_loss {found['log_loss']:.4f}" in lines and not [line for line in lines if line.startswith("loss ")]
+    assert sum(line.split()[0] in found["per_class"] for line in lines if line) == len(found["per_class"])
+    assert lines[-1].startswith("left out: ") and "zz.png" in lines[-1]
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (3, 7), (950, 1000)])

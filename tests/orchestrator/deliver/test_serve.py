@@ -79,6 +79,13 @@ def test_bad_bodies_are_400(port: int, body: bytes) -> None:
     assert status == 400 and answer["error"]
 
 
+def test_a_form_is_told_what_to_send_instead(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", "/predict", b"--x\r\n", {"Content-Type": "multipart/form-data; boundary=x"})
+    answer = connection.getresponse()
+    assert answer.status == 400 and "--data-binary" in json.loads(answer.read())["error"]
+
+
 def test_bodies_beyond_the_cap_are_413_claimed_or_streamed(port: int) -> None:
     assert ask(port, "POST", "/predict", b"x" * (LIMIT + 1))[0] == 413
     assert ask(port, "POST", "/predict", iter([b"x" * 3000] * 2))[0] == 413  # type: ignore[arg-type]

@@ -37,14 +37,16 @@ def test_temperature_equals_scikit_learn(make_pool, seed):
     theirs = model.predict_proba(logits)
     ours = calibration.apply_temperature(probs, calibration.fit_temperature(probs, labels))
     assert ours == pytest.approx(theirs, abs=2e-3)
-    assert log_loss(ours, labels) <= log_loss(theirs, labels) + 1e-7
+    assert log_loss(ours, labels) <= log_loss(theirs, labels) + 5e-6  # the doubt of 1 / (n + 2)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_temperature_equals_a_scalar_search(make_pool, seed):
     (probs,), labels = make_pool(1, 300, 3, seed=seed, spread=1.5)
+    sure = np.full((300, 3), 1 / 302 / 3)
+    sure[np.arange(300), labels] += 301 / 302
     search = minimize_scalar(
-        lambda log_t: log_loss(calibration.apply_temperature(probs, float(np.exp(log_t))), labels),
+        lambda log_t: -(sure * np.log(calibration.apply_temperature(probs, float(np.exp(log_t))))).sum(),
         bounds=(-3, 3),
         method="bounded",
     )
@@ -63,6 +65,13 @@ def test_temperature_keeps_the_predicted_class_and_one_is_the_identity(make_pool
     (probs,), _ = make_pool(1, 200, 4, seed=3)
     assert np.array_equal(calibration.apply_temperature(probs, 2.7).argmax(1), probs.argmax(1))
     assert calibration.apply_temperature(probs, 1.0) == pytest.approx(probs, abs=1e-6)
+
+
+def test_rows_without_a_mistake_still_leave_a_doubt():
+    """Two classes, every row right by the same logit: the error that is modelled is half of 1 / (n + 2)."""
+    probs = np.tile(np.array([[0.9, 0.1]], dtype=np.float32), (98, 1))
+    calibrated = calibration.apply_temperature(probs, calibration.fit_temperature(probs, np.zeros(98, dtype=np.int64)))
+    assert calibrated[0, 1] == pytest.approx(0.5 / 100, rel=1e-3)
 
 
 @pytest.mark.parametrize("label_noise", [0.0, 0.2])
@@ -105,9 +114,22 @@ def test_isotonic_equals_scikit_learn_in_each_class(make_pool):
         ],
         1,
     )
-    curves = np.maximum(curves, 2.0**-24)
-    ours = calibration.fit_isotonic(probs, labels).apply(probs)
-    assert ours == pytest.approx(curves / curves.sum(1, keepdims=True), abs=1e-5)
+    curves = np.clip(curves, 1 / 1002, 1 - 1 / 1002)
+    fitted = calibration.fit_isotonic(probs, labels)
+    exact = np.stack([np.interp(probs[:, c], fitted.inputs[c], fitted.outputs[c]) for c in range(3)], 1)
+    assert np.abs(exact - curves).mean() < 0.01  # they differ where a jump of the reference is spread
+    assert fitted.apply(probs) == pytest.approx(exact / exact.sum(1, keepdims=True), abs=1e-6)
+    for x, y in zip(fitted.inputs, fitted.outputs, strict=True):
+        assert (np.diff(y) >= 0).all()
+        assert (np.diff(y) <= calibration.STEEPEST * np.diff(x) + 1e-9).all()
+
+
+def test_isotonic_leaves_a_class_without_rows_alone_and_is_never_certain():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(4), 300).astype(np.float32)
+    fitted = calibration.fit_isotonic(probs, rng.integers(0, 3, 300))
+    assert (fitted.inputs[3], fitted.outputs[3]) == ((0.0, 1.0), (0.0, 1.0))
+    assert all(min(y) >= 1 / 302 and max(y) <= 1 - 1 / 302 for y in fitted.outputs[:3])
 
 
 def test_reliability_curve_of_a_calibrated_model_lies_on_the_diagonal():

@@ -101,3 +101,48 @@ def test_regression_convex_beats_every_single_member():
         weights = SELECTORS[name](pool, EnsembleSpec(metric="rmse", max_members=8), 0).weights_M
         error = soft(preds, weights)[:, 0] - targets
         assert (error**2).mean() < 0.6 * pool.fit_errors_M.min()
+
+
+def alike(members, rows, seed=0):
+    """Members of one skill with noise of their own: whoever seems best is best by chance."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, rows)
+    logits = rng.normal(size=(members, rows, 3)) + rng.normal(size=(rows, 3))
+    logits[:, np.arange(rows), labels] += 1.5
+    powers = np.exp(logits)
+    return (powers / powers.sum(2, keepdims=True)).astype(np.float32), labels
+
+
+def far_ahead(members, rows, seed=0):
+    """One member knows, the others guess."""
+    probs, labels = alike(members, rows, seed)
+    rng = np.random.default_rng(seed + 1)
+    probs[1:] = rng.dirichlet(np.ones(3), (members - 1, rows))
+    return probs, labels
+
+
+def same_weights(pool, l2):
+    found, asked = (SELECTORS["convex"](pool, EnsembleSpec(l2=value), 0).weights_M for value in (None, l2))
+    return np.array_equal(found, asked)
+
+
+def test_members_that_are_alike_are_pulled_together_and_one_far_ahead_is_left_alone():
+    even, ahead = measured(*alike(8, 1000)), measured(*far_ahead(8, 1000))
+    assert same_weights(even, 0.5)
+    assert not same_weights(ahead, 0.5)
+    weights = [SELECTORS["convex"](ahead, EnsembleSpec(l2=l2), 0).weights_M[0] for l2 in (None, 0.5)]
+    assert weights[0] > weights[1]
+
+
+def test_below_five_rows_a_member_the_pull_is_the_rules():
+    assert same_weights(measured(*alike(30, 100)), 0.5)
+    assert same_weights(measured(*far_ahead(30, 149)), 0.5)
+
+
+def test_the_pull_is_cross_validated_for_numbers_too():
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=400)
+    preds = targets[None] + rng.normal(size=(6, 400)) * np.array([0.1, 3, 3, 3, 3, 3])[:, None]
+    pool = measured(preds[..., None].astype(np.float32), targets, metric="rmse")
+    weights = SELECTORS["convex"](pool, EnsembleSpec(metric="rmse"), 0).weights_M
+    assert weights[0] > 0.98

@@ -109,3 +109,11 @@ def test_broken_spaces_are_the_users_mistake(tmp_path: Path, name: str, text: st
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_space(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_a_file_without_a_key_is_refused_and_not_the_demo(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "empty.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="no key in it; `orchestrate init DATA`"):
+        load(file)

@@ -12,7 +12,7 @@ from orchestrator.search.progress import EVERY_S, Lines, Silent, open_progress, 
 
 @pytest.fixture
 def board() -> Board:
-    board = Board("accuracy", "max", total=10, trained=20, elapsed=40.0)
+    board = Board("accuracy", "max", total=10, trained=20, epoch_s=40.0)
     board.rows = {
         "t0": Row("t0", 8, "finished", 8, 0.7),
         "t1": Row("t1", 8, "stopped", 2, 0.9),

@@ -179,3 +179,16 @@ def test_a_gpu_chooses_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert reason
     pool.join(model)
     assert pool.step(model).metrics["train/loss"] == pytest.approx(solo.step().metrics["train/loss"], rel=1e-3)
+
+
+def test_a_large_batch_or_net_is_not_tried_by_vmap(mixing: ImageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, parameters = 8 * 3 * 8 * 8, sum(p.numel() for p in mixing.model.parameters())
+    monkeypatch.setattr(backend, "VMAP_VALUES", values)
+    monkeypatch.setattr(backend, "VMAP_PARAMETERS", parameters)
+    assert not backend.too_large_for_vmap(mixing)
+    monkeypatch.setattr(backend, "VMAP_VALUES", values - 1)
+    pool, reason = backend.choose_pool(mixing)
+    assert isinstance(pool, Turns) and "too large for vmap to pay" in reason
+    monkeypatch.setattr(backend, "VMAP_VALUES", values)
+    monkeypatch.setattr(backend, "VMAP_PARAMETERS", parameters - 1)
+    assert backend.too_large_for_vmap(mixing)

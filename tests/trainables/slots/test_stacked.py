@@ -198,7 +198,7 @@ def test_nets_that_mix_channels_pass_the_probe_by_vmap_and_fail_it_packed(name: 
     assert stacked.packs, stacked.reason
 
 
-def test_a_concatenation_packs_silently_and_wrong() -> None:
+def test_a_parameter_outside_a_layer_is_not_packed() -> None:
     verdict = probe(concat(members("sgd")[0]).float(), image_shape=SHAPE)
     assert not verdict.packs and "scale outside a layer" in verdict.reason
 
