@@ -216,6 +216,10 @@ class Conductor:
             return
         self._end(record)
 
+    def say(self, sentence: str) -> None:
+        """Tell whoever is watching, and nobody else."""
+        self._show(sentence)
+
     def note(self, event: str, sentence: str, **facts: Any) -> None:
         """Write down and show something worth knowing of how the trials were run."""
         self._ledger.append(event, **facts)
