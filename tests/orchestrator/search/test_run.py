@@ -328,7 +328,7 @@ def test_an_interrupted_list_says_which_command_goes_on(
 def test_other_data_in_the_same_run_folder_is_refused(experiment: MakeExperiment, workspace: Workspace) -> None:
     run_search(experiment(trials=1), workspace, Telling(), progress=Silent())
     other = experiment(trials=2).model_copy(update={"data": experiment().data.model_copy(update={"split_seed": 5})})
-    with pytest.raises(UserError, match=r"data\.split_seed: was 0, now 5\ntake these back, or .*-o name=NAME"):
+    with pytest.raises(UserError, match=r"data\.split_seed: was 0, now 5\ntake these back, name .*-o name=NAME"):
         run_search(other, workspace, Telling(), resume=True, progress=Silent())
 
 
