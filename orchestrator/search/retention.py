@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -74,11 +76,10 @@ def _words(value: Any) -> Iterable[str]:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file or of everything in a folder; a file that goes meanwhile counts nothing."""
+    """Return the bytes of a file or of everything in a folder; what goes meanwhile (workers are writing) counts nothing."""
+    files = (Path(where) / name for where, _, names in os.walk(path) for name in names) if path.is_dir() else [path]
     total = 0
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        try:
-            total += 0 if file.is_dir() else file.stat().st_size
-        except OSError:
-            continue
+    for file in files:
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size
     return total

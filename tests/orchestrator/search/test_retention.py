@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +73,22 @@ def test_members_of_the_chosen_ensemble_keep_their_weights_whatever_their_rank(w
     write_json(workspace.ensemble, {"weights": {"a": 1.0}})
     tidy(workspace, "accuracy", keep=1, cap_gb=1)
     assert kept(workspace) == {"a", "b", "baseline", "running"}
+
+
+def test_a_checkpoint_that_a_worker_renames_meanwhile_costs_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A draft is there when the folder is listed, and gone when it is looked into."""
+    draft = workspace.checkpoints("running") / ".epoch-2.draft"
+    draft.mkdir()
+    real, vanished = os.scandir, []
+
+    def scandir(path: Any) -> Any:
+        if not isinstance(path, int) and Path(path) == draft:
+            vanished.append(draft)
+            draft.rmdir()
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert tidy(workspace, "accuracy", keep=10, cap_gb=1.0) == ["broken"]
+    assert vanished == [draft]
