@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trainables.data import load_splits
 from trainables.data.dataset import DataConfig, ImageSet, Splits
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that the tests here find what they share
 
 
 @pytest.fixture(scope="module")

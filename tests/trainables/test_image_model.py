@@ -9,26 +9,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from trainings import config, same, train
 
 from trainables import feed
 from trainables.config import TrainConfig
-from trainables.contract import NonFiniteLoss, Outcome
+from trainables.contract import NonFiniteLoss
 from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
 from trainables.metrics import evaluate_probabilities
-
-
-def config(**values: Any) -> TrainConfig:
-    return TrainConfig.from_dict({"model": "cnn_c", "width": 4, "epochs": 3, "lr": 3e-3, "device": "cpu", **values})
-
-
-def train(settings: TrainConfig, splits: Splits, epochs: int = 0) -> tuple[ImageModel, list[Outcome]]:
-    model = ImageModel(settings, splits)
-    return model, [model.step() for _ in range(epochs or settings.epochs)]
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return set(first) == set(second) and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize("model", ["cnn_b", "cnn_c"])

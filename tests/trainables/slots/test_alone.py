@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from random_splits import random_splits
 from torch import nn
 
 from trainables.config import TrainConfig
 from trainables.contract import NonFiniteLoss, Outcome
-from trainables.data.dataset import ImageSet, Splits
+from trainables.data.dataset import Splits
 from trainables.image_model import ImageModel
 from trainables.slots.alone import Lone, Serially
 from trainables.slots.array import SlotArray
@@ -28,13 +28,7 @@ CONFIGS = [
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    rng = np.random.default_rng(0)
-
-    def part(count: int) -> ImageSet:
-        images = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-        return ImageSet(images, rng.integers(0, 2, count), tuple(f"{count}-{i}" for i in range(count)))
-
-    return Splits(part(26), part(8), part(8), ("a", "b"), "f", (0.5,) * 3, (0.25,) * 3)
+    return random_splits(26, 8)
 
 
 def lone() -> Lone:

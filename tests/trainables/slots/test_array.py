@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from random_splits import random_splits
 
 from trainables.config import TrainConfig
 from trainables.contract import NonFiniteLoss
-from trainables.data.dataset import ImageSet, Splits
+from trainables.data.dataset import Splits
 from trainables.image_model import ImageModel
 from trainables.slots.array import SlotArray
 from trainables.slots.optimiser import SlotOptimizer
@@ -23,13 +24,7 @@ CLASSES = ("a", "b", "c")
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    rng = np.random.default_rng(0)
-
-    def part(count: int) -> ImageSet:
-        images = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-        return ImageSet(images, rng.integers(0, 3, count), tuple(f"{count}-{i}" for i in range(count)))
-
-    return Splits(part(40), part(12), part(12), CLASSES, "f", (0.5,) * 3, (0.25,) * 3)
+    return random_splits(40, 12, CLASSES)
 
 
 BASE = TrainConfig(model="cnn_c", width=4, batch_size=16, epochs=4, precision="fp64", device="cpu", optimizer="sgd", lr=0.02)

@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from random_splits import random_splits
 from torch import nn
 
 from trainables.config import TrainConfig
 from trainables.contract import Outcome
-from trainables.data.dataset import ImageSet, Splits
+from trainables.data.dataset import Splits
 from trainables.image_model import ImageModel
 from trainables.slots import backend, gains
 from trainables.slots.alone import Lone, Serially
@@ -26,13 +26,7 @@ CONFIG = TrainConfig(model="cnn_a", width=4, batch_size=8, epochs=1, device="cpu
 
 
 def tiny_splits() -> Splits:
-    rng = np.random.default_rng(0)
-
-    def part(count: int) -> ImageSet:
-        images = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-        return ImageSet(images, rng.integers(0, 2, count), tuple(f"{count}-{i}" for i in range(count)))
-
-    return Splits(part(16), part(8), part(8), ("a", "b"), "f", (0.5,) * 3, (0.25,) * 3)
+    return random_splits(16, 8)
 
 
 @pytest.fixture
