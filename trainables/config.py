@@ -27,7 +27,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "class_weights": ("none", "balanced"),
     "sampler": ("shuffle", "balanced"),
     "average": ("none", "ema", "swa"),
-    "precision": ("fp32", "bf16", "fp16", "fp64"),
+    "precision": ("auto", "fp32", "bf16", "fp16", "fp64"),
+    "memory_format": ("auto", "contiguous", "channels_last"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "rows": ("all", "bootstrap", "subsample", "fold"),
     "tta": ("none", "flip", "crops", "scales", "full"),
@@ -49,7 +50,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 FUSION_KEYS: tuple[str, ...] = (
     "task", "model", "width", "depth", "norm", "weights", "image_size", "finetune_depth", "bn", "batch_size", "optimizer",
-    "precision", "channels_last", "loss",
+    "precision", "memory_format", "loss",
 )  # fmt: skip
 """Fields that change tensor shapes or the graph: trials train as one array only when all of these agree."""
 
@@ -134,7 +135,9 @@ class TrainConfig:
     device: str = "auto"
     """"auto" picks CUDA or the CPU; "mps" predicts only (the counter-based draws need float64)."""
     precision: str = "fp32"
-    channels_last: bool = False
+    """"auto" times fp32 against bf16 where the device multiplies bf16, and takes what is faster for this net and batch."""
+    memory_format: str = "auto"
+    """Layout of images and weights: "auto" takes channels_last on a CPU, and on a GPU in 16 bits."""
     compile: bool = False
     workers: int = 0
     """DataLoader workers of the DataLoader path; the memory-mapped path needs none; -1 measures and picks."""

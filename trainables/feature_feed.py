@@ -30,7 +30,7 @@ from trainables.inference import InferenceModel
 from trainables.loop import Batch, evaluate
 from trainables.models import InputPipeline
 from trainables.randomness import permutation
-from trainables.runtime import autocast, parameter_dtype
+from trainables.runtime import autocast, memory_format, parameter_dtype
 
 VIEWS = 4
 """Cached augmented views of an image; a round of so many epochs shows each once, in an order that the trial's seed shuffles."""
@@ -94,7 +94,7 @@ class FeatureFeed:
         plain = config.magnitude == 0.0 or parse_set(config.augmentation) == AugmentationSet()
         self.views = 1 if plain else VIEWS
         self._augmentation = ("none", 1.0) if plain else (config.augmentation, config.magnitude)
-        self._source = json.dumps([splits.fingerprint, pipeline.to_dict(), config.precision, config.channels_last])
+        self._source = json.dumps([splits.fingerprint, pipeline.to_dict(), config.precision, config.memory_format])
         self._feeds: dict[str, ImageFeed] = {}
         self._rests: dict[int, nn.Module] = {id(model): self.rest}
 
@@ -193,8 +193,7 @@ class FeatureFeed:
 
     def _live(self, features: Tensor) -> Tensor:
         features = features.to(parameter_dtype(self._config.precision))
-        last = self._config.channels_last and features.dim() == 4
-        return features.contiguous(memory_format=torch.channels_last) if last else features
+        return features.contiguous(memory_format=memory_format(self._config)) if features.dim() == 4 else features
 
 
 class _Answers(nn.Module):

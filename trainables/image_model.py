@@ -28,8 +28,9 @@ from trainables.metrics import evaluate_probabilities
 from trainables.mixing import mix_batch
 from trainables.models import input_pipeline
 from trainables.models.freezing import apply_depth, recalibrate_bn
+from trainables.numerics import settled
 from trainables.optim import build_optimizer, set_lr
-from trainables.runtime import choose_device, make_scaler, parameter_dtype, place, seeded, to_cpu
+from trainables.runtime import choose_device, make_scaler, memory_format, parameter_dtype, place, seeded, to_cpu
 from trainables.schedules import Plateau, multiplier
 from trainables.stopping import Patience
 from trainables.teacher import teacher_of
@@ -47,12 +48,13 @@ class ImageModel:
     def __init__(self, config: TrainConfig, splits: Splits) -> None:
         """Build everything from `config` and `splits`; raises ValueError naming the knob that does not fit them."""
         check_task(config, splits)
-        self.config, self.splits = config, splits
-        self.device = choose_device(config.device, config.precision, training=True)
-        self.dtype = parameter_dtype(config.precision)
+        self.splits, self.device = splits, choose_device(config.device, config.precision, training=True)
         parse_set(config.augmentation)
         self.pipeline = input_pipeline(config, splits)
-        network = place(build_network(config, self.pipeline, outputs=splits.outputs), config, self.device)
+        network = build_network(config, self.pipeline, outputs=splits.outputs)
+        self.config = config = settled(config, network, self.pipeline, self.device)
+        self.dtype = parameter_dtype(config.precision)
+        network = place(network, config, self.device)
         self.model = use_keyed_dropout(network).to(self.device)
         self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.feeds = {"train": ImageFeed(splits.train.images, self.device)}
@@ -192,7 +194,7 @@ class ImageModel:
     def _ready(self, images: Tensor) -> Tensor:
         """Return float images in [0, 1] as the network takes them: size, normalisation, memory layout."""
         images = prepare(images, self.pipeline)
-        return images.contiguous(memory_format=torch.channels_last) if self.config.channels_last else images
+        return images.contiguous(memory_format=memory_format(self.config))
 
     def _calibration(self, epoch: int) -> Iterator[Tensor]:
         for number, batch in enumerate(self._batches(epoch, mixed=False)):

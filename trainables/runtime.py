@@ -52,9 +52,19 @@ def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
 def place(model: torch.nn.Module, config: TrainConfig, device: torch.device) -> torch.nn.Module:
     """Move a model to its device, dtype and memory layout, in place."""
     model.to(device=device, dtype=parameter_dtype(config.precision))
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=memory_format(config))  # type: ignore[call-overload]
     return model
+
+
+def memory_format(config: TrainConfig) -> torch.memory_format:
+    """Return torch's name of the layout in which images and 4-D weights are held ("auto", not settled yet: contiguous)."""
+    return torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
+
+
+def memory_format_of(images: Tensor) -> torch.memory_format:
+    """Return the layout of images [N, C, H, W]."""
+    last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ RESAMPLES = 2000
 CHUNK = 100
 """Resamples drawn at a time, which bounds memory."""
 SMALLEST = 2.0**-24
-NOT_SHOWN = frozenset({"seed", "row_seed", "device", "workers", "eval_batch_size", "compile", "channels_last"})
+NOT_SHOWN = frozenset({"seed", "row_seed", "device", "workers", "eval_batch_size", "compile", "memory_format"})
 """Knobs that are no improvement's cause."""
 
 

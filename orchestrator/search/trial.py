@@ -79,6 +79,9 @@ def run_trial(
             config=config.to_dict(), seed=config.seed, config_hash=config_hash(config), data_fingerprint=splits.fingerprint
         )
         model = (build or load_trainable(spec.trainable))(config, splits)
+        used = getattr(model, "config", None)
+        if isinstance(used, TrainConfig):  # with what "auto" stands for on this device
+            record = record.replace(config=used.to_dict(), config_hash=config_hash(used))
         trial = _Trial(record, model, workspace, metric)
         return trial.run(report)
     except Exception as error:

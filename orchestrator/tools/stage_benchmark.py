@@ -29,8 +29,8 @@ LIFTS = {
     "augment": "a cheaper set (crop_flip costs little, elastic and augmix much), or a GPU",
     "frozen": "nothing needs to: each view is computed once, for all trials",
     "copy": "data that fit on the GPU stay there; else larger batches",
-    "forward": "precision: bf16 and channels_last where they pay, fewer pixels (train.image_size), a smaller net, or a GPU",
-    "backward": "precision: bf16 and channels_last where they pay, a smaller net, freezing (finetune_depth), or a GPU",
+    "forward": "precision: auto (bf16 where it pays), fewer pixels (train.image_size), a smaller net, or a GPU",
+    "backward": "precision: auto (bf16 where it pays), a smaller net, freezing (finetune_depth), or a GPU",
     "checkpoint": "a faster disk for run_dir, longer epochs, or a smaller net",
     "logging": "a faster disk for run_dir (the tracker itself is told from another thread)",
 }

@@ -58,7 +58,7 @@ def on_images(
     [
         {},
         {"finetune_depth": "last_1", "bn": "train", "optimizer": "sgd", "schedule": "onecycle"},
-        {"finetune_depth": "last_1", "bn": "recalibrate", "channels_last": True},
+        {"finetune_depth": "last_1", "bn": "recalibrate", "memory_format": "channels_last"},
         {"finetune_depth": "last_1", "gradual_epochs": 1, "layer_decay": 0.5, "epochs": 4},
         {"dropout": 0.5, "average": "ema", "rows": "bootstrap", "sampler": "balanced"},
         {"average": "swa", "swa_start": 0.3, "tta": "flip", "label_smoothing": 0.1},

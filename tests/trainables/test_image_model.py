@@ -292,7 +292,7 @@ def test_channels_last_and_compile_reach_the_network(few: Splits, monkeypatch: p
         return nn.Sequential(module)
 
     monkeypatch.setattr(torch, "compile", fake)
-    model = ImageModel(config(compile=True, channels_last=True, model="cnn_b", image_size=8), few)
+    model = ImageModel(config(compile=True, memory_format="channels_last", model="cnn_b", image_size=8), few)
     seen: list[bool] = []
     layer = model.model.block2[0]
     layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last)))

@@ -59,7 +59,7 @@ def test_precision_decides_dtype_autocast_and_scaling() -> None:
 def test_channels_last_reaches_the_weights() -> None:
     conv = nn.Conv2d(3, 4, 3)
     assert not conv.weight.is_contiguous(memory_format=torch.channels_last)
-    place(conv, TrainConfig(channels_last=True), CPU)
+    place(conv, TrainConfig(memory_format="channels_last"), CPU)
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 

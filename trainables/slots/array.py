@@ -45,8 +45,8 @@ class SlotArray:
         self.clips = torch.tensor([model.config.clip_norm for model in self.models], dtype=torch.float64, device=first.device)
         for slot, model in enumerate(self.models):  # last, so that models are as they were where memory does not suffice
             self._share(slot, model)
-        losses, precision = [model.rules.loss for model in self.models], first.config.precision
-        self.step = ArrayStep(self.packed, self.optimizer, losses, clips=self.clips, precision=precision)
+        losses = [model.rules.loss for model in self.models]
+        self.step = ArrayStep(self.packed, self.optimizer, losses, clips=self.clips, config=first.config)
         self._take: Callable[..., Outputs] = GraphedStep(self.step, capture=capture) if capture else self.step
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from trainables.config import fusion_key
 from trainables.image_model import ImageModel
 from trainables.loop import train_step
 from trainables.optim import build_optimizer
+from trainables.runtime import memory_format
 from trainables.slots.alone import Alone, Lone, Serially
 from trainables.slots.array import SlotArray
 from trainables.slots.graphs import Capture
@@ -23,7 +24,8 @@ from trainables.slots.pack import pack
 from trainables.slots.probe import Build
 from trainables.slots.stacked import stack
 from trainables.slots.step import ArrayStep
-from trainables.slots.timing import bucket, device_name, graph_gain, packing_gain, remembered_gain
+from trainables.slots.timing import bucket, graph_gain, packing_gain
+from trainables.timing import device_name, remembered_gain
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ class Gains:
         return gain, f"{gain:.2f}x with {size} slots ({'measured before' if known else 'measured now'})"
 
     def _packing(self, size: int) -> float:
-        return packing_gain(self._model, self._images, slots=size, build=self._way.build)
+        return packing_gain(self._model, self._images, slots=size, build=self._way.build, precision=self._config.precision)
 
     def _replay(self, way: Way, size: int) -> float:
         assert self._capture is not None
@@ -117,7 +119,7 @@ class Gains:
         for slot in range(size):
             optimizer.take(slot, self._config)
         clips = torch.full((size,), self._config.clip_norm, dtype=torch.float64, device=self._images.device)
-        step = ArrayStep(net, optimizer, [self._rules.loss] * size, clips=clips, precision=self._config.precision)
+        step = ArrayStep(net, optimizer, [self._rules.loss] * size, clips=clips, config=self._config)
         inputs = step.inputs([self._images] * size, [self._targets] * size)
         return graph_gain(step, inputs, capture=self._capture, ordinary=self._own_step() if size == 1 else None)
 
@@ -129,7 +131,8 @@ class Gains:
 
 
 def random_batch(model: ImageModel) -> torch.Tensor:
-    """Return random images of a training batch's shape, dtype and device."""
+    """Return random images of a training batch's shape, dtype, device and memory format."""
     like = next(model.model.parameters())
     size, channels = model.pipeline.image_size, len(model.pipeline.mean)
-    return torch.randn(model.config.batch_size, channels, size, size, device=like.device, dtype=like.dtype)
+    images = torch.randn(model.config.batch_size, channels, size, size, device=like.device, dtype=like.dtype)
+    return images.contiguous(memory_format=memory_format(model.config))

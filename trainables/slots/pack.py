@@ -52,9 +52,9 @@ def read_slot(packed: nn.Module, slot: int) -> dict[str, Tensor]:
     return {name: tensor[slot].detach().clone() for name, tensor in packed.state_dict().items()}
 
 
-def spread_images(images: Tensor) -> Tensor:
-    """Turn one batch a slot, [K, N, C, H, W], into the packed layout [N, K*C, H, W]."""
-    return images.transpose(0, 1).flatten(1, 2)
+def spread_images(images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Turn one batch a slot, [K, N, C, H, W], into the packed layout [N, K*C, H, W], in a memory format."""
+    return images.transpose(0, 1).flatten(1, 2).contiguous(memory_format=memory_format)
 
 
 def gather_outputs(outputs: Tensor, slots: int) -> Tensor:

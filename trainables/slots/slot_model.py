@@ -57,7 +57,7 @@ class SlotModel:
         """Build the model as it would be alone."""
         with DEVICE:
             self.model = ImageModel(config, splits)
-        self.device, self.pipeline = self.model.device, self.model.pipeline
+        self.config, self.device, self.pipeline = self.model.config, self.model.device, self.model.pipeline
         self._pool: Pool | None = None
         self._closed, self._joining = False, threading.Lock()
 

@@ -1,7 +1,8 @@
 """K models as one by `torch.vmap`, for nets that mix channels outside a layer: slower than packing, whatever `forward` does.
 
 The module has the face of a packed one (`pack`): the same names, each tensor stacked [K, ...], images [N, K*C, H, W]. An array
-of one calls the model itself, without vmap.
+of one calls the model itself, without vmap. Larger ones compute in torch's own memory format whatever the models': vmap has no
+rules for strides, and would go through slots one by one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class StackedNet(nn.Module):
             out: Tensor = functional_call(shell, own, (images,))
             return out
 
-        together: Tensor = torch.vmap(slot, in_dims=(0, 1))(state, torch.unflatten(x, 1, (self.slots, -1)))
+        together: Tensor = torch.vmap(slot, in_dims=(0, 1))(state, torch.unflatten(x.contiguous(), 1, (self.slots, -1)))
         return together.transpose(0, 1).flatten(1)
 
 
@@ -77,6 +78,7 @@ def _stack_tensors(shell: nn.Module, models: Sequence[nn.Module]) -> None:
         for key, parameter in module._parameters.items():
             if parameter is not None:
                 values = torch.stack([own[names[id(parameter)]] for own in tensors])
+                values = values.clone(memory_format=torch.contiguous_format) if len(models) > 1 else values
                 stacked = made.setdefault(id(parameter), nn.Parameter(values, requires_grad=parameter.requires_grad))
                 module._parameters[key] = stacked
         for key, buffer in module._buffers.items():

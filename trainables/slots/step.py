@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trainables.config import TrainConfig
 from trainables.keyed_dropout import keyed_layers
 from trainables.losses import Loss
-from trainables.runtime import autocast
+from trainables.runtime import autocast, memory_format
 from trainables.slots.optimiser import SlotOptimizer
 from trainables.slots.pack import gather_outputs, spread_images
 
@@ -19,10 +20,14 @@ class ArrayStep:
     """Forward, each slot's loss, one backward pass, each slot's clipping, the optimiser's step."""
 
     def __init__(
-        self, net: nn.Module, optimizer: SlotOptimizer, losses: Sequence[Loss], *, clips: Tensor, precision: str
+        self, net: nn.Module, optimizer: SlotOptimizer, losses: Sequence[Loss], *, clips: Tensor, config: TrainConfig
     ) -> None:
-        """Take a loss a slot and the limits of the gradients' norms [K] (0: off); rates are set in the optimiser."""
-        self.net, self.optimizer, self.clips, self.precision = net, optimizer, clips, precision
+        """Take a loss a slot and the limits of the gradients' norms [K] (0: off); rates are set in the optimiser.
+
+        Of `config` the precision and the memory format count, which all slots share.
+        """
+        self.net, self.optimizer, self.clips = net, optimizer, clips
+        self.precision, self.memory_format = config.precision, memory_format(config)
         self.losses = [_on(loss, clips.device) for loss in losses]
         self.keyed = list(keyed_layers(net))
 
@@ -40,7 +45,7 @@ class ArrayStep:
             layer.keys = keys
         self.optimizer.zero_grad()
         with autocast(self.precision, images.device):
-            packed: Tensor = self.net(spread_images(images))
+            packed: Tensor = self.net(spread_images(images, self.memory_format))
         packed = packed.float() if packed.dtype in (torch.float16, torch.bfloat16) else packed
         outputs = gather_outputs(packed, slots)
         losses = torch.stack([loss(*pair) for loss, *pair in zip(self.losses, outputs, more[:slots], strict=True)])

@@ -18,6 +18,7 @@ from orchestrator.search.trial import peak_memory_mb, run_trial, splits_of
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import Workspace
+from trainables.config import TrainConfig, config_hash
 from trainables.contract import Outcome
 from trainables.data import DataConfig
 from trainables.models.weights import read_pipeline
@@ -126,6 +127,13 @@ def test_the_record_says_what_it_cost_and_where_it_ran(whole: tuple[Path, Member
     assert record.device == "cpu" and 0 < record.peak_memory_mb <= peak_memory_mb() and record.seconds > 0
     assert record.config["optimizer"] == "adamw", "the whole TrainConfig, not only what was given"
     assert record.data_fingerprint == splits_of(DATA).fingerprint and record.stop_reason == "budget"
+
+
+def test_the_record_says_what_auto_stood_for(whole: tuple[Path, MemberRecord]) -> None:
+    _, record = whole
+    used = TrainConfig.from_dict(record.config)
+    assert (used.precision, used.memory_format) == ("fp32", "channels_last")  # a CPU's
+    assert record.config_hash == config_hash(used)
 
 
 def test_kept_weights_give_the_banked_probabilities_again_and_the_test_splits(whole: tuple[Path, MemberRecord]) -> None:

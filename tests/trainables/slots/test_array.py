@@ -79,7 +79,7 @@ def test_slots_equal_solo_runs(splits: Splits, name: str, optimizer: str) -> Non
 
 
 def test_slots_equal_solo_runs_in_channels_last(splits: Splits) -> None:
-    configs = [BASE.replace(channels_last=True, **changes) for changes in DIFFERENT]
+    configs = [BASE.replace(memory_format="channels_last", **changes) for changes in DIFFERENT]
     models = [ImageModel(config, splits) for config in configs]
     SlotArray(models).epoch()
     for model, config in zip(models, configs, strict=True):
@@ -140,7 +140,7 @@ def test_an_array_that_finds_no_memory_leaves_its_models_as_they_were(splits: Sp
 
 
 @pytest.mark.parametrize("build", [pack, stack])
-@pytest.mark.parametrize("more", [{}, {"finetune_depth": "last_1"}, {"bn": "frozen", "channels_last": True}])
+@pytest.mark.parametrize("more", [{}, {"finetune_depth": "last_1"}, {"bn": "frozen", "memory_format": "channels_last"}])
 def test_slots_with_frozen_stages_or_norms_equal_solo_runs_either_way(
     splits: Splits, more: dict[str, Any], build: Build
 ) -> None:

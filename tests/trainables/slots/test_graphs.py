@@ -94,7 +94,7 @@ class Bench:
             self.optimizer.take(slot, config)
         clips = torch.tensor([config.clip_norm for config in self.configs], dtype=torch.float64, device=device)
         losses = [Loss("cross_entropy", 0.1 * slot) for slot in range(slots)]
-        self.step = ArrayStep(net, self.optimizer, losses, clips=clips, precision="fp32")
+        self.step = ArrayStep(net, self.optimizer, losses, clips=clips, config=base)
         self.graphed = GraphedStep(self.step, capture=capture) if capture else None
 
     def train(self, number: int) -> list[Tensor]:

@@ -1,0 +1,83 @@
+"""Which of two ways is faster on this device, by a short timing of steps, remembered on the disk for the next process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from trainables.data.cache import cache_folder
+
+STEPS, WARM, SECONDS = 10, 2, 3.0
+"""Timed steps of each way (interleaved, medians compared), steps before them, and the time after which fewer must do (where
+one round takes longer than that, the first is all)."""
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a timing on a device depends on: its name, and on a CPU torch's threads."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> tuple[float, bool]:
+    """Return (gain, whether it was known): of an earlier process where all `words` agree, else measured and kept.
+
+    Of processes that measure at the same time the first to be done is believed by all. A cache that cannot be read or written
+    costs the time of measuring again, nothing else.
+    """
+    text = json.dumps([torch.__version__, *words], default=str)
+    path = cache_folder("") / "timings" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    known = _known(path)
+    if known:
+        return known, True
+    gain = measure()
+    if not gain:
+        return gain, False  # it could not be done this time: nothing to remember
+    known = _known(path)
+    if known:
+        return known, True
+    with contextlib.suppress(OSError):
+        _write(path, json.dumps({"gain": gain, "of": json.loads(text)}))
+    return gain, False
+
+
+def _known(path: Path) -> float:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(path.read_text())["gain"])
+    return 0.0
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:
+    """Return the median time of one way over the other's, interleaved on the device."""
+    times: list[list[float]] = [[], []]
+    begun = time.perf_counter()
+    for step in range(STEPS + WARM):
+        for run, found in zip((first, second), times, strict=True):
+            started = _now(device)
+            run()
+            found.append(_now(device) - started)
+        if time.perf_counter() - begun > SECONDS and step != WARM:
+            break
+    kept = [sorted(found[WARM:] or found[-1:]) for found in times]
+    return kept[0][len(kept[0]) // 2] / kept[1][len(kept[1]) // 2]
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
