@@ -23,7 +23,8 @@ def plain_trial(config: dict[str, Any]) -> None:
     torch.manual_seed(config["seed"])
     case = Case(**config["case"])
     train, val = photo_loaders(config["data"], case) if case.photos else array_loaders(config["data"], case)
-    model, trained = pretrained_head(case) if case.photos else small_net(case)
+    nets = {"cnn_b": small_net, "cifar_resnet18": resnet18}
+    model, trained = pretrained_head(case) if case.photos else nets[case.model](case)
     optimizer = torch.optim.SGD(trained.parameters(), lr=config["lr"], momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, case.epochs * len(train))
     for epoch in range(case.epochs):
@@ -37,6 +38,17 @@ def plain_trial(config: dict[str, Any]) -> None:
         with torch.no_grad():
             hits = sum(int((model(images).argmax(1) == targets).sum()) for images, targets in val)
         tune.report({"accuracy": hits / len(val.dataset), "epoch": epoch + 1})
+
+
+def resnet18(case: Case) -> tuple[Any, Any]:
+    """Return ResNet-18 with a stem for small images, which is trained whole."""
+    from torch import nn
+    from torchvision.models import resnet18
+
+    model = resnet18(num_classes=10)
+    model.conv1 = nn.Conv2d(case.channels, 64, 3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model, model
 
 
 def small_net(case: Case) -> tuple[Any, Any]:
@@ -73,7 +85,8 @@ def array_loaders(path: str, case: Case) -> tuple[Any, Any]:
     from torchvision.transforms import v2
 
     stored = np.load(path)
-    final = [v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.307,), (0.324,))]
+    mean, std = ((0.307,), (0.324,)) if case.channels == 1 else ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
+    final = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     flips = [v2.RandomCrop(case.side, padding=4, padding_mode="reflect"), v2.RandomHorizontalFlip()]
 
     class Images(Dataset):  # type: ignore[type-arg]

@@ -14,7 +14,7 @@ HELD_OUT = 0.05
 
 @dataclass(frozen=True)
 class Case:
-    """One search: variant B from scratch, or (photos) the head of a pretrained MobileNetV2."""
+    """One search: variant B or a ResNet-18 from scratch, or (photos) the head of a pretrained MobileNetV2."""
 
     says: str
     source: str = "digits"
@@ -23,6 +23,7 @@ class Case:
     side: int = 32
     channels: int = 1
     images: int = 0
+    model: str = "cnn_b"
     width: int = 16
     batch: int = 32
     epochs: int = 4
@@ -47,7 +48,7 @@ class Case:
         }
         if self.photos:
             return {**known, "model": "mobilenet_v2", "weights": self.weights, "finetune_depth": "head", "dropout": 0.2}
-        return {**known, "model": "cnn_b", "width": self.width}
+        return {**known, "model": self.model, "width": self.width, "dropout": 0.0}
 
 
 def cases(data: Path | None = None) -> dict[str, Case]:
@@ -63,6 +64,11 @@ def cases(data: Path | None = None) -> dict[str, Case]:
                 f"small CNN, {images or 'all 60,000'} images of Fashion-MNIST, 3 epochs: bound by computing",
                 source="fashion_mnist", root=str(root), side=28, images=images, width=16, batch=128, epochs=3,
             )  # fmt: skip
+    if (root / "cifar10").is_dir():
+        found["cifar"] = Case(
+            "ResNet-18 (11.2 M parameters) on 600 images of CIFAR-10, 3 epochs: bound by computing",
+            source="cifar10", root=str(root), side=32, channels=3, images=600, model="cifar_resnet18", batch=64, epochs=3,
+        )  # fmt: skip
     if (root / "hymenoptera_data").is_dir():
         found["photos"] = Case(
             "head of a pretrained MobileNetV2, 244 + 153 JPEG photos at 128 px, 6 epochs",

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from plain_search import plain
-from restore_data import restore_fashion_mnist
+from restore_data import restore_cifar10, restore_fashion_mnist
 from search_cases import GRACE, LR, REDUCTION, Case, cases
 
 
-def ours(case: Case, backend: str, trials: int, folder: Path, slots: int, cpus_per_trial: float) -> dict[str, Any]:
+def ours(
+    case: Case, backend: str, trials: int, folder: Path, slots: int, cpus_per_trial: float, precision: str
+) -> dict[str, Any]:
     """Search with the same net, data, draws and scheduler through `run_search`, MLflow's tracker included."""
     from orchestrator.config import Experiment
     from orchestrator.search.ledger import read_events
@@ -30,7 +32,8 @@ def ours(case: Case, backend: str, trials: int, folder: Path, slots: int, cpus_p
     (folder / "space.yaml").write_text(json.dumps(space))
     experiment = Experiment.model_validate(
         {
-            "name": backend, "run_dir": str(folder / "runs"), "data": case.data(), "train": case.train(),
+            "name": backend, "run_dir": str(folder / "runs"), "data": case.data(),
+            "train": {**case.train(), "precision": precision},
             "search": {
                 "space": str(folder / "space.yaml"), "trials": trials, "algorithm": "random", "grace_epochs": GRACE,
                 "reduction_factor": REDUCTION, "scheduler": "asha" if case.epochs > GRACE else "none", "backend": backend,
@@ -69,16 +72,23 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--cpus-per-trial", type=float, default=1.0)
+    parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     case = cases()[options.case]
     if case.source == "fashion_mnist":
         raw = restore_fashion_mnist(Path(case.root) / "fashion-mnist", options.folder / "restored")
         case = dataclasses.replace(case, root=str(raw.parents[1]))
+    if case.source == "cifar10":
+        case = dataclasses.replace(
+            case, root=str(restore_cifar10(Path(case.root) / "cifar10", options.folder / "cifar").parent)
+        )
     if options.way == "plain":
         found = plain(case, options.trials, options.folder)
     else:
-        found = ours(case, options.way, options.trials, options.folder, options.slots, options.cpus_per_trial)
+        found = ours(
+            case, options.way, options.trials, options.folder, options.slots, options.cpus_per_trial, options.precision
+        )
     (options.folder / "result.json").write_text(json.dumps(found))
 
 

@@ -32,9 +32,11 @@ WAYS: dict[str, tuple[str, ...]] = {
     "plain": ("plain",),
     "ray": ("ray",),
     "slots": ("slots", "--slots", "4"),
+    "ray, auto": ("ray", "--precision", "auto"),
+    "slots, auto": ("slots", "--slots", "4", "--precision", "auto"),
     "slots, one engine on all cores": ("slots", "--slots", "4", "--cpus-per-trial", str(os.cpu_count())),
 }
-"""Sides of a search; "plain" is the reference."""
+"""Sides of a search; "plain" is the reference, and "auto" is `train.precision: auto`: bf16 where it is faster."""
 
 
 def searches(case: str, trials: int, plain_trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def steps(quick: bool) -> list[dict[str, Any]]:
     rows = []
     for label, (config, side) in nets.items():
         splits = load_splits(DataConfig(source="digits", image_size=side, limit=420))
-        for slots in (4, 16) if not quick else (4,):
+        for slots in (4, 16, 64) if not quick else (4,):
             made = [[ImageModel(config.replace(seed=seed), splits) for seed in range(slots)] for _ in range(3)]
             packed, stacked = Packed(), Packed(make=functools.partial(SlotArray, build=stack))
             images = torch.randn(config.batch_size, 1, side, side)

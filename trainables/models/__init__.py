@@ -29,6 +29,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn_b": cnn_b,
     "cnn_c": cnn_c,
     "cifar_resnet": cifar_resnet,
+    "cifar_resnet18": torchvision_models.cifar_resnet18,
 }
 """Our own nets: name -> builder(config, *, outputs, channels, image_size)."""
 

@@ -65,6 +65,19 @@ def build(config: TrainConfig, *, outputs: int, channels: int, image_size: int) 
     return model
 
 
+def cifar_resnet18(config: TrainConfig, *, outputs: int, channels: int, image_size: int) -> nn.Module:
+    """ResNet-18 as it is used on CIFAR: torchvision's, its stem one 3x3 convolution of stride 1 and no pooling.
+
+    At 32 px torchvision's own stem would leave 8 x 8 pixels for the first stage.
+    """
+    model = build(config.replace(model="resnet18"), outputs=outputs, channels=3, image_size=image_size)
+    stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    replace_module(model, "conv1", stem)
+    replace_module(model, "maxpool", nn.Identity())
+    return model
+
+
 def _fit_first_layer(model: nn.Module, channels: int) -> None:
     path = first_layer(model)
     old = model.get_submodule(path)

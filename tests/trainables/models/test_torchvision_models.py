@@ -36,6 +36,17 @@ def test_the_grey_first_layer_keeps_its_geometry() -> None:
     assert grey.weight.std().item() == pytest.approx(colour.weight.std().item(), rel=0.1)
 
 
+def test_the_resnet_for_small_images_is_the_known_one() -> None:
+    net = _build("cifar_resnet18", outputs=10).eval()
+    assert sum(p.numel() for p in net.parameters()) == 11_173_962  # kuangliu/pytorch-cifar's ResNet-18
+    sides = []
+    net.get_submodule("layer1").register_forward_pre_hook(lambda _, args: sides.append(args[0].shape[-1]))
+    net.get_submodule("layer4").register_forward_hook(lambda _, __, out: sides.append(out.shape[-1]))
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert sides == [32, 4]
+    assert [stage.name for stage in stages(net)] == ["stem", "stage1", "stage2", "stage3", "head"]
+
+
 def test_drop_path_grows_where_the_family_has_it_and_is_nothing_elsewhere() -> None:
     net = _build("efficientnet_b0", drop_path=0.3)
     rates = [m.p for m in net.modules() if isinstance(m, StochasticDepth)]
