@@ -49,6 +49,17 @@ def restore_fashion_mnist(source: Path, root: Path) -> Path:
     return out
 
 
+SOURCES = {"cifar10": ("cifar10", restore_cifar10), "fashion_mnist": ("fashion-mnist", restore_fashion_mnist)}
+"""`data.source` -> its folder in the compact layout, and what restores it."""
+
+
+def restore(source: str, folder: Path, root: Path) -> Path:
+    """Restore one `data.source` from a compact folder below `root`, and return the `data.root` to be used."""
+    name, work = SOURCES[source]
+    work(folder / name, root)
+    return root
+
+
 def _strip(path: Path) -> np.ndarray:
     """Return a strip's images as uint8 [500, 3072], channel by channel as in the original batches."""
     with Image.open(path) as image:
@@ -62,12 +73,11 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     asked = parser.parse_args()
-    known = {"cifar10": restore_cifar10, "fashion-mnist": restore_fashion_mnist}
-    found = [name for name in known if (asked.source / name).is_dir()]
+    found = [(name, work) for name, work in SOURCES.values() if (asked.source / name).is_dir()]
     if not found:
-        raise SystemExit(f"{asked.source}: holds none of {', '.join(known)}")
-    for name in found:
-        print(known[name](asked.source / name, asked.out))
+        raise SystemExit(f"{asked.source}: holds none of {', '.join(name for name, _ in SOURCES.values())}")
+    for name, work in found:
+        print(work(asked.source / name, asked.out))
 
 
 if __name__ == "__main__":

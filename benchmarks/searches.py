@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plain_search import plain
-from restore_data import restore_cifar10, restore_fashion_mnist
+from restore_data import SOURCES, restore
 from search_cases import GRACE, LR, REDUCTION, Case, cases
 
 
@@ -70,19 +70,16 @@ def main() -> None:
     parser.add_argument("--case", choices=tuple(cases()), default="small")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--root", type=Path, help="where the data is restored already")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--cpus-per-trial", type=float, default=1.0)
     parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     case = cases()[options.case]
-    if case.source == "fashion_mnist":
-        raw = restore_fashion_mnist(Path(case.root) / "fashion-mnist", options.folder / "restored")
-        case = dataclasses.replace(case, root=str(raw.parents[1]))
-    if case.source == "cifar10":
-        case = dataclasses.replace(
-            case, root=str(restore_cifar10(Path(case.root) / "cifar10", options.folder / "cifar").parent)
-        )
+    if case.source in SOURCES:
+        root = options.root or restore(case.source, Path(case.root), options.folder / "data")
+        case = dataclasses.replace(case, root=str(root))
     if options.way == "plain":
         found = plain(case, options.trials, options.folder)
     else:

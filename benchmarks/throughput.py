@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from process_tree import measure
+from restore_data import SOURCES, restore
 from search_cases import cases
 
 HERE = Path(__file__).parent
@@ -42,35 +43,35 @@ WAYS: dict[str, tuple[str, ...]] = {
 def searches(case: str, trials: int, plain_trials: int, rounds: int, ways: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Run each way `rounds` times, interleaved, each with caches of its own, start-up included; ratios are those a trial."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, (way, *more) in ways.items():
-            with tempfile.TemporaryDirectory() as folder:
-                place = Path(folder) / "search"
-                place.mkdir()
-                path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-                env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": folder, "PYTHONPATH": path}
-                command = [
-                    sys.executable,
-                    str(HERE / "searches.py"),
-                    way,
-                    "--case",
-                    case,
-                    "--trials",
-                    str(plain_trials if name == "plain" else trials),
-                    "--folder",
-                    str(place),
-                    *more,
-                ]
-                cost = measure(command, log=Path(folder) / "log", env=env, timeout_s=3600)
-                found = json.loads((place / "result.json").read_text())
-            runs[name].append({**cost, **found, "load_after": round(os.getloadavg()[0], 1)})
-            print(f"{case}, {found['trials']} trials, {name}: {cost}, {found['epochs']} epochs", flush=True)
+    known = cases()[case]
+    with tempfile.TemporaryDirectory() as data:
+        root = ("--root", str(restore(known.source, Path(known.root), Path(data)))) if known.source in SOURCES else ()
+        for _ in range(rounds):
+            for name, (way, *more) in ways.items():
+                wanted = plain_trials if name == "plain" else trials
+                found = _search([way, "--case", case, "--trials", str(wanted), *root, *more])
+                runs[name].append(found)
+                costs = {key: found[key] for key in ("wall_s", "cpu_s", "peak_mb")}
+                print(f"{case}, {found['trials']} trials, {name}: {costs}, {found['epochs']} epochs", flush=True)
     table = {name: _medians(found) for name, found in runs.items()}
     for row in table.values():
         for cost in ("wall", "cpu"):
             reference, own = (one[f"{cost}_s"] / one["trials"] for one in (table["plain"], row))
             row[f"{cost}_ratio"] = round(reference / own, 2)
-    return {"case": cases()[case].says, "trials": trials, "rounds": rounds, "medians": table, "runs": runs}
+    return {"case": known.says, "trials": trials, "rounds": rounds, "medians": table, "runs": runs}
+
+
+def _search(words: list[str]) -> dict[str, Any]:
+    """Run one search in a process of its own and return what it cost and found."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "search"
+        place.mkdir()
+        path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": folder, "PYTHONPATH": path}
+        command = [sys.executable, str(HERE / "searches.py"), *words, "--folder", str(place)]
+        cost = measure(command, log=Path(folder) / "log", env=env, timeout_s=3600)
+        found = json.loads((place / "result.json").read_text())
+    return {**cost, **found, "load_after": round(os.getloadavg()[0], 1)}
 
 
 def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
