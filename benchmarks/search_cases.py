@@ -66,8 +66,8 @@ def cases(data: Path | None = None) -> dict[str, Case]:
             )  # fmt: skip
     if (root / "cifar10").is_dir():
         found["cifar"] = Case(
-            "ResNet-18 (11.2 M parameters) on 600 images of CIFAR-10, 3 epochs: bound by computing",
-            source="cifar10", root=str(root), side=32, channels=3, images=600, model="cifar_resnet18", batch=64, epochs=3,
+            "ResNet-18 (11.2 M parameters) on 400 images of CIFAR-10, 3 epochs: bound by computing",
+            source="cifar10", root=str(root), side=32, channels=3, images=400, model="cifar_resnet18", batch=64, epochs=3,
         )  # fmt: skip
     if (root / "hymenoptera_data").is_dir():
         found["photos"] = Case(
