@@ -41,7 +41,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 0.9), "gamma": (0.0, 1.0), "min_lr_ratio": (0.0, 1.0), "pct_start": (0.01, 0.99),
     "magnitude": (0.0, 2.0), "mixup": (0.0, 10.0), "cutmix": (0.0, 10.0), "ema_decay": (0.0, 0.99999),
     "swa_start": (0.0, 1.0), "row_fraction": (0.01, 1.0), "width": (1, 4096), "depth": (1, 1000), "epochs": (1, 100_000),
-    "batch_size": (1, 65_536), "eval_batch_size": (1, 65_536), "warmup_epochs": (0, 10_000), "step_epochs": (0, 100_000),
+    "batch_size": (1, 65_536), "eval_batch_size": (0, 65_536), "warmup_epochs": (0, 10_000), "step_epochs": (0, 100_000),
     "cycle_epochs": (1, 100_000), "cycle_mult": (1, 10), "plateau_patience": (0, 10_000), "patience": (0, 100_000),
     "clip_norm": (0.0, 1e6), "gradual_epochs": (0, 10_000), "focal_gamma": (0.0, 10.0), "image_size": (0, 4096),
     "folds": (2, 100), "fold": (0, 99), "workers": (-1, 256), "max_lr_ratio": (1.0, 1000.0),
@@ -128,7 +128,8 @@ class TrainConfig:
     # budget
     epochs: int = 10
     batch_size: int = 64
-    eval_batch_size: int = 256
+    eval_batch_size: int = 0
+    """0: 64 on a CPU, 512 on a GPU."""
     patience: int = 0
     """Early stopping: epochs without a better validation score (0: off)."""
     # device and numerics

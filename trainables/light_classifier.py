@@ -23,6 +23,7 @@ from trainables.loop import evaluate
 from trainables.metrics import evaluate_probabilities
 from trainables.models import input_pipeline
 from trainables.models.stages import last_layer
+from trainables.numerics import settled
 from trainables.runtime import choose_device, parameter_dtype, place, to_cpu
 from trainables.tta import views
 
@@ -44,10 +45,11 @@ class LightClassifier:
         check_task(config, splits)
         if config.task != "classification":
             raise ValueError("train.task: got 'regression', a light classifier allows: classification")
-        self.config, self.splits = config, splits
-        self.device = choose_device(config.device, config.precision)
+        self.splits, self.device = splits, choose_device(config.device, config.precision)
         self.pipeline = input_pipeline(config, splits)
-        self.model = place(build_network(config, self.pipeline, outputs=splits.outputs), config, self.device).eval()
+        network = build_network(config, self.pipeline, outputs=splits.outputs)
+        self.config = config = settled(config, network, self.pipeline, self.device)
+        self.model = place(network, config, self.device).eval()
         last = self.model.get_submodule(last_layer(self.model))
         if not isinstance(last, nn.Linear):
             raise ValueError(f"train.model: {config.model} ends in a {type(last).__name__}, a light classifier needs a Linear")

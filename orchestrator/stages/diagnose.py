@@ -49,6 +49,7 @@ def _live(context: Context, record: MemberRecord, splits: Splits) -> Predict:
     from trainables.config import TrainConfig
     from trainables.inference import load_inference
     from trainables.models import input_pipeline
+    from trainables.numerics import evaluation_batch
 
     config = TrainConfig.from_dict(record.config)
     model = load_inference(
@@ -58,7 +59,7 @@ def _live(context: Context, record: MemberRecord, splits: Splits) -> Predict:
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            chunks = torch.split(torch.from_numpy(images), config.eval_batch_size)
+            chunks = torch.split(torch.from_numpy(images), config.eval_batch_size or evaluation_batch(torch.device("cpu")))
             found: NDArray[np.float32] = torch.cat([model(chunk) for chunk in chunks]).numpy()
         return found
 

@@ -42,13 +42,18 @@ def test_the_memory_format_follows_device_and_precision() -> None:
 def test_what_is_said_stays(few: Splits) -> None:
     model = ImageModel(BASE.replace(memory_format="contiguous", precision="bf16"), few)
     assert (model.config.precision, model.config.memory_format) == ("bf16", "contiguous")
+    assert ImageModel(BASE.replace(eval_batch_size=7), few).config.eval_batch_size == 7
+
+
+def test_an_evaluation_batch_is_small_on_a_cpu() -> None:
+    assert (numerics.evaluation_batch(CPU), numerics.evaluation_batch(GPU)) == (64, 512)
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(2.0, "bf16"), (numerics.PAYS, "bf16"), (1.05, "fp32"), (0.5, "fp32")])
 def test_bf16_is_taken_where_it_is_clearly_faster(few: Splits, gains: list[float], gain: float, precision: str) -> None:
     gains[0] = gain
     model = ImageModel(BASE.replace(precision="auto"), few)
-    assert model.config == BASE.replace(precision=precision, memory_format="channels_last")
+    assert model.config == BASE.replace(precision=precision, memory_format="channels_last", eval_batch_size=64)
     given = ImageModel(model.config, few)
     assert given.step().metrics["val/loss"] == model.step().metrics["val/loss"]  # no draw of the choice reaches the training
 
