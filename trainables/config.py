@@ -165,6 +165,9 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Build a config from a flat mapping; raises ValueError naming any unknown key and the nearest known one."""
         known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        if "channels_last" in values:  # what records of before `memory_format` hold
+            layout = "channels_last" if values["channels_last"] else "contiguous"
+            values = {"memory_format": layout, **{key: value for key, value in values.items() if key != "channels_last"}}
         for key in values:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
@@ -188,8 +191,8 @@ def fusion_key(config: TrainConfig) -> tuple[Any, ...]:
 
 def config_hash(config: TrainConfig) -> str:
     """Return 12 hex digits that name the configuration, whatever its seed or rows (seeds of one config share it)."""
-    values = config.to_dict()
-    for key in ("seed", "row_seed", "fold", "device", "workers", "eval_batch_size"):
+    values = config.to_dict() | {"channels_last": False}  # as the first hashes had it: a layout changes no more than rounding
+    for key in ("seed", "row_seed", "fold", "device", "workers", "eval_batch_size", "memory_format"):
         values.pop(key)
     for key, plain in (("rows_file", ""), ("teacher_file", ""), ("stratified", True)):  # younger than the first hashes
         if values[key] == plain:

@@ -59,3 +59,11 @@ def test_fusion_key_changes_with_shapes_and_not_with_numbers() -> None:
     assert fusion_key(config) == fusion_key(config.replace(lr=0.3, dropout=0.1, augmentation="flip", seed=4, epochs=3))
     assert fusion_key(config) != fusion_key(config.replace(width=32))
     assert fusion_key(config) != fusion_key(config.replace(batch_size=32))
+
+
+def test_records_of_before_the_memory_format_are_read() -> None:
+    old = {key: value for key, value in TrainConfig().to_dict().items() if key != "memory_format"}
+    for flag, layout in ((False, "contiguous"), (True, "channels_last")):
+        read = TrainConfig.from_dict({**old, "channels_last": flag})
+        assert read == TrainConfig(memory_format=layout)
+        assert config_hash(read) == config_hash(TrainConfig())
