@@ -115,6 +115,8 @@ class FeatureFeed:
 
     def view(self, epoch: int) -> int:
         """Return the view of a 0-based epoch: all of them once a round, shuffled anew for each round."""
+        if self.views == 1:
+            return 0
         return int(permutation(self._config.seed, "view", epoch // self.views, self.views)[epoch % self.views])
 
     def opens(self, split: str, epoch: int = 0) -> bool:
@@ -135,9 +137,11 @@ class FeatureFeed:
     ) -> Iterator[Batch]:
         """Yield the epoch's batches; `parts` are positions in the training rows, each with its label and its aim."""
         feed, numbers = self._feed("train", self.view(epoch)), torch.from_numpy(rows)
-        for chosen in parts:
+        stream = feed.stream([numbers[chosen] for chosen in parts])
+        for features, chosen in zip(stream, parts, strict=True):
             here = chosen.to(self._device)
-            yield Batch(self._live(feed.gather(numbers[chosen])), aims[here], labels[here])
+            known = labels[here]
+            yield Batch(self._live(features), known if aims is labels else aims[here], known)
 
     def predict_val(self, served: InferenceModel) -> NDArray[np.float32]:
         """Return what `served` (of this model or its average) answers for the validation split, without test-time views."""
@@ -197,14 +201,14 @@ class FeatureFeed:
 
 
 class _Answers(nn.Module):
-    """Features -> what a served model answers for their images."""
+    """Features -> what a served model answers for their images; of its modules only those that run are among its own."""
 
     def __init__(self, rest: nn.Module, served: InferenceModel) -> None:
         super().__init__()
-        self.rest, self.served = rest, served
+        self.rest, self.answers = rest, served.answers
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.served.answers(self.rest(features))
+        return self.answers(self.rest(features))
 
 
 def _folder(part: ImageSet) -> Path:

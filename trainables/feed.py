@@ -17,6 +17,9 @@ from trainables.randomness import key, permutation, uniform
 RESIDENT_SHARE = 0.25
 """Decoded images live on a CUDA device when they take at most this share of its free memory."""
 
+AT_ONCE = 4 << 20
+"""Bytes that one gathering of several small batches may take."""
+
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
     """Return how many steps an epoch takes: batches of at most `batch_size` whose sizes differ by at most one."""
@@ -65,8 +68,18 @@ class ImageFeed:
         return found.to(self.device)
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the images of each batch of row numbers."""
-        return (self.gather(rows) for rows in batches)
+        """Yield the images of each batch of row numbers; many small batches are gathered at once."""
+        several = self._at_once(batches)
+        for start in range(0, len(batches), several):
+            some = batches[start : start + several]
+            yield from torch.split(self.gather(torch.cat(tuple(some))), [len(rows) for rows in some])
+
+    def _at_once(self, batches: Sequence[Tensor]) -> int:
+        """Return how many of the batches are gathered together: one where each image is decoded when it is asked for."""
+        if not isinstance(self.images, np.ndarray):
+            return 1
+        largest = max((len(rows) for rows in batches), default=1) * self.images[:1].nbytes
+        return max(1, AT_ONCE // max(1, largest))
 
 
 def training_stream(part: ImageSet, feed: ImageFeed, *, workers: int, batch_size: int) -> Stream:

@@ -21,7 +21,7 @@ from trainables.data.rows import rows_of
 from trainables.feature_feed import open_features
 from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch, training_stream
 from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, check_task, prepare
-from trainables.keyed_dropout import set_keys, use_keyed_dropout
+from trainables.keyed_dropout import StepKeys, use_keyed_dropout
 from trainables.loop import Batch, StepRules, evaluate, train_epoch
 from trainables.losses import build_loss
 from trainables.metrics import evaluate_probabilities
@@ -97,6 +97,7 @@ class ImageModel:
             raise ValueError(f"train.epochs: all {config.epochs} epochs are trained; raise `epochs` to train on")
         started = time.perf_counter()
         self.begin_epoch()
+        keys = StepKeys(self.model, config.seed, first=epoch * self.steps, count=self.steps)
         with seeded(config.seed, "dropout", epoch, device=self.device):  # layers that are not keyed, loaders
             trained = train_epoch(
                 self.features.rest if self.features else self.network,
@@ -105,7 +106,7 @@ class ImageModel:
                 rules=self.rules,
                 task=config.task,
                 scaler=self.scaler,
-                before_step=self._prepare_step,
+                before_step=lambda number: self._prepare_step(number, keys),
                 after_step=self.after_step,
             )
             return self.finish_epoch(trained, time.perf_counter() - started)
@@ -151,9 +152,9 @@ class ImageModel:
         }
         return self._outcome(metrics)
 
-    def _prepare_step(self, number: int) -> None:
+    def _prepare_step(self, number: int, keys: StepKeys) -> None:
         """Set what the step's number decides: dropout's keys and the learning rate."""
-        set_keys(self.model, self.config.seed, self.epoch * self.steps + number)
+        keys.set(number)
         set_lr(self.optimizer, self.config, self.factor(number))
 
     def _settle(self, epoch: int) -> None:

@@ -74,11 +74,29 @@ def use_keyed_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
+class StepKeys:
+    """The keys of a model's keyed dropouts at each of the next steps, hashed at once: far cheaper than step by step."""
+
+    def __init__(self, model: nn.Module, seeds: int | Tensor, *, first: int | Tensor, count: int) -> None:
+        """Take one seed and first step for all slots, or one of each a slot [K]; `count` steps follow one another."""
+        self._layers = [(module, _keys(module, seeds, first, count)) for module in keyed_layers(model)]
+
+    def set(self, number: int) -> None:
+        """Give every layer its keys of the step so many after the first."""
+        for module, keys in self._layers:
+            module.keys = keys[number]
+
+
 def set_keys(model: nn.Module, seeds: int | Tensor, step: int | Tensor) -> None:
     """Set every keyed dropout's keys for one training step from the slots' seeds and their own step counts."""
-    for module in keyed_layers(model):
-        device = module.p.device
-        module.keys = key(seeds, "dropout", step, module.layer, device=device).expand(len(module.p))
+    StepKeys(model, seeds, first=step, count=1).set(0)
+
+
+def _keys(module: KeyedDropout, seeds: int | Tensor, first: int | Tensor, count: int) -> Tensor:
+    """Return the layer's keys [count, K]."""
+    device = module.p.device
+    steps = torch.as_tensor(first, device=device) + torch.arange(count, device=device).unsqueeze(1)
+    return key(seeds, "dropout", steps, module.layer, device=device).expand(-1, len(module.p))
 
 
 def _probability(module: nn.Module) -> tuple[float, str] | None:

@@ -22,13 +22,14 @@ STREAMS = {
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical (unsigned) right shift of int64."""
-    return (x >> bits) & _MASKS[bits]
+    return (x >> bits).bitwise_and_(_MASKS[bits])
 
 
 def _finalise(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+    """Mix x, which nobody else holds, in its own memory: a new tensor for each of the operations costs more than the work."""
+    x.bitwise_xor_(_shift(x, 30)).mul_(_MIX_1)
+    x.bitwise_xor_(_shift(x, 27)).mul_(_MIX_2)
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def key(seed: int | Tensor, stream: str, *words: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -41,10 +42,10 @@ def key(seed: int | Tensor, stream: str, *words: int | Tensor, device: torch.dev
 
 def uniform(keys: Tensor, index: Tensor, draws: int = 1) -> Tensor:
     """Return float64 uniforms in [0, 1) of shape broadcast(keys, index) + [draws]; each depends on its key and index alone."""
-    base = _finalise(keys + index.to(torch.int64) * _GOLDEN + _GOLDEN)
-    lanes = torch.arange(1, draws + 1, dtype=torch.int64, device=base.device) * _GOLDEN
-    bits = _finalise(base.unsqueeze(-1) + lanes)
-    return _shift(bits, 11).to(torch.float64) * (1.0 / (1 << 53))
+    base = _finalise(torch.add(keys + _GOLDEN, index.to(torch.int64), alpha=_GOLDEN))
+    lanes = torch.arange(1, draws + 1, dtype=torch.int64, device=base.device)
+    bits = _finalise(torch.add(base.unsqueeze(-1), lanes, alpha=_GOLDEN))
+    return _shift(bits, 11).to(torch.float64).mul_(1.0 / (1 << 53))
 
 
 def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from trainables.metrics import calibration_error, regression_scores
 
+HELD = 1 << 20
+"""Outputs that are kept before they are scored: many small batches are scored at once, large ones each alone."""
+
 
 class PassScores:
     """Collects per-row columns of a training pass and sums them up once; reads nothing back before that."""
@@ -15,10 +18,20 @@ class PassScores:
     def __init__(self, task: str) -> None:
         self.task = task
         self.columns: list[Tensor] = []
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._held = 0
 
     def add(self, outputs: Tensor, labels: Tensor, losses: Tensor) -> None:
-        """Take a batch's logits [B, C] (or values [B, 1]), true classes (values) [B] and losses [B]."""
-        outputs, losses = outputs.detach(), losses.detach()
+        """Take a batch's logits [B, C] (or values [B, 1]), true classes (values) [B] and losses [B]; nobody may change them."""
+        self._waiting.append((outputs.detach(), labels, losses.detach()))
+        self._held += outputs.numel()
+        if self._held >= HELD:
+            self._score()
+
+    def _score(self) -> None:
+        """Turn the batches that wait into columns."""
+        outputs, labels, losses = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting, self._held = [], 0
         if self.task == "regression":
             columns = [losses, outputs.squeeze(-1), labels]
         else:
@@ -32,6 +45,8 @@ class PassScores:
 
     def summary(self) -> dict[str, float]:
         """Return the pass's mean loss and scores under bare names."""
+        if self._waiting:
+            self._score()
         columns = torch.cat(self.columns, dim=1).double().cpu().numpy()
         if self.task == "regression":
             return {**regression_scores(columns[1], columns[2]), "loss": float(columns[0].mean())}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+import trainables.feed
 from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch
 
 
@@ -47,3 +50,34 @@ def test_rows_are_gathered_from_memory_and_from_a_read_only_map(tmp_path: Path) 
         feed = ImageFeed(stored, torch.device("cpu"))
         assert len(feed) == 9
         assert np.array_equal(feed.gather(rows).numpy(), images[[7, 0, 7]])
+
+
+@pytest.mark.parametrize(("limit", "gatherings"), [(4 << 20, 1), (2 * 3 * 48, 2), (1, 4)])
+def test_small_batches_are_gathered_together_and_come_apart_again(
+    limit: int, gatherings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), dtype=np.uint8)
+    monkeypatch.setattr(trainables.feed, "AT_ONCE", limit)
+    feed, asked = ImageFeed(images, torch.device("cpu")), list[int]()
+    gather = feed.gather
+    monkeypatch.setattr(feed, "gather", lambda rows: asked.append(len(rows)) or gather(rows))
+    batches = [torch.tensor(rows) for rows in ([7, 0, 7], [1, 2], [8, 3, 4], [5, 6])]
+    for found, rows in zip(feed.stream(batches), batches, strict=True):
+        assert np.array_equal(found.numpy(), images[rows.numpy()])
+    assert (len(asked), sum(asked)) == (gatherings, 10)
+
+
+def test_images_that_are_decoded_when_asked_for_come_one_batch_at_a_time() -> None:
+    feed = ImageFeed(Lazy(), torch.device("cpu"))  # type: ignore[arg-type]
+    assert [len(found) for found in feed.stream([torch.arange(3), torch.arange(2)])] == [3, 2]
+    assert Lazy.asked == [3, 2]
+
+
+class Lazy:
+    """Images that are no array."""
+
+    asked: ClassVar[list[int]] = []
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        self.asked.append(len(rows))
+        return np.zeros((len(rows), 2, 2, 3), np.uint8)

@@ -62,6 +62,26 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before() -> None:
     assert result.grad_norm.item() > 0.1
 
 
+def test_without_clipping_the_norm_is_torchs_own_and_gradients_stay_whatever_it_is() -> None:
+    model, (images, labels) = net(), data()
+    twin = copy.deepcopy(model)
+    with seeded(0, "dropout", 0):
+        result = train_step(model, sgd(model), images, labels, rules=RULES)
+    with seeded(0, "dropout", 0):
+        nn.functional.cross_entropy(twin(images), labels, reduction="none").mean().backward()
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    assert torch.equal(result.grad_norm, nn.utils.clip_grad_norm_(twin.parameters(), float("inf")))
+
+
+def test_without_clipping_a_norm_that_overflows_spoils_no_gradient() -> None:
+    linear = nn.Linear(2, 1, bias=False)  # its gradient is 1e30 twice, whose squares are none of float32's numbers
+    result = train_step(linear, sgd(linear, lr=1e-30), torch.full((4, 2), 1e30), torch.zeros(4), rules=StepRules(Loss("mae")))
+    assert result.grad_norm.item() == float("inf")
+    assert linear.weight.grad is not None
+    assert linear.weight.grad.abs().flatten().tolist() == pytest.approx([1e30, 1e30])
+    assert linear.weight.isfinite().all()
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_computes_in_it_and_keeps_float32_weights(precision: str) -> None:
     model, (images, labels) = net(), data()

@@ -39,6 +39,15 @@ def test_draws_do_not_depend_on_batching_or_on_other_slots() -> None:
     assert torch.equal(slots[1], whole)
 
 
+def test_what_is_hashed_stays_as_it_was() -> None:
+    seeds, index = torch.tensor([1, 7]), torch.arange(5)
+    keys = key(seeds, "augment", index[3])
+    again = keys.clone()
+    uniform(keys.unsqueeze(1), index, 2)
+    assert torch.equal(keys, again)
+    assert (seeds.tolist(), index.tolist()) == ([1, 7], [0, 1, 2, 3, 4])
+
+
 def test_streams_epochs_and_seeds_differ() -> None:
     index = torch.arange(1000)
     base = uniform(key(0, "order", 0), index)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
-from trainables.keyed_dropout import set_keys
+from trainables.keyed_dropout import StepKeys
 from trainables.loop import Batch
 from trainables.scoring import PassScores
 from trainables.slots.graphs import Capture, GraphedStep, Outputs
@@ -84,9 +84,12 @@ class SlotArray:
         for model in self.models:
             model.begin_epoch()
         self._mirror_modes()
+        first = torch.tensor([model.epoch * model.steps for model in self.models], device=self.seeds.device)
+        keys = StepKeys(self.packed, self.seeds, first=first, count=self.models[0].steps)
         streams = [model.batches() for model in self.models]
         for number in range(self.models[0].steps):
             batches = [next(stream) for stream in streams]
+            keys.set(number)
             norms.append(self._step(number, batches, scores))
         self._note_steps()
         seconds = time.perf_counter() - started
@@ -95,8 +98,6 @@ class SlotArray:
 
     def _step(self, number: int, batches: list[Batch], scores: list[PassScores]) -> Tensor:
         """Take one step of every slot on its own batch; returns the gradient norms [K]."""
-        steps = torch.tensor([model.epoch * model.steps + number for model in self.models], device=self.seeds.device)
-        set_keys(self.packed, self.seeds, steps)
         for slot, model in enumerate(self.models):
             self.optimizer.hyper["lr"][slot] = model.config.lr * model.factor(number)
         inputs = self.step.inputs([batch.images for batch in batches], [batch.targets for batch in batches])
