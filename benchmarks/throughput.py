@@ -95,9 +95,10 @@ def steps(quick: bool) -> list[dict[str, Any]]:
     from trainables.image_model import ImageModel
     from trainables.slots.alone import serial
     from trainables.slots.array import SlotArray
+    from trainables.slots.gains import Gains
     from trainables.slots.pool import Packed
     from trainables.slots.stacked import stack
-    from trainables.slots.timing import bucket, packing_gain
+    from trainables.slots.timing import bucket
 
     torch.set_num_threads(1)
     nets = {
@@ -111,8 +112,7 @@ def steps(quick: bool) -> list[dict[str, Any]]:
         for slots in (4, 16, 64) if not quick else (4,):
             made = [[ImageModel(config.replace(seed=seed), splits) for seed in range(slots)] for _ in range(3)]
             packed, stacked = Packed(), Packed(make=functools.partial(SlotArray, build=stack))
-            images = torch.randn(config.batch_size, 1, side, side)
-            gain = packing_gain(made[0][0].model, images, slots=bucket(slots))
+            gain = Gains(made[0][0]).gain(bucket(slots))
             ways = {"one after another": lambda m=made[0]: serial(m), "one array": lambda m=made[1], p=packed: p(m),
                     "by vmap": lambda m=made[2], p=stacked: p(m)}  # fmt: skip
             row = _interleaved(ways, rounds=2 if quick else 5)

@@ -61,12 +61,6 @@ def memory_format(config: TrainConfig) -> torch.memory_format:
     return torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
 
 
-def memory_format_of(images: Tensor) -> torch.memory_format:
-    """Return the layout of images [N, C, H, W]."""
-    last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
-
-
 @contextlib.contextmanager
 def seeded(seed: int | Tensor, stream: str, *words: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch's generators from (seed, stream, words) inside the block and put them back as they were after it."""

@@ -64,13 +64,18 @@ class Gains:
         """Return whether so many slots train faster as one array than one after another, and fit the memory beside the rest."""
         size = bucket(slots)
         if size not in self._pays:
-            gain, self.said[size] = self._measured(f"{size} slots", self._way.noun, size, self._packing)
+            gain = self.gain(size)
             replayed = self._graph(self._way, size) if gain else 0.0
             if replayed > 1.0:
                 gain, self.said[size] = gain * replayed, f"{self.said[size]}, {replayed:.2f}x more as replayed graphs"
             self._pays[size] = gain >= max(1.0, self._graph(VMAP, 1))
             _LOG.info("%d slots: %s", size, self.said[size])
         return self._pays[size]
+
+    def gain(self, slots: int) -> float:
+        """Return the time of steps one after another over that of so many slots' (a bucket) as one array, not replayed."""
+        gain, self.said[slots] = self._measured(f"{slots} slots", self._way.noun, slots, self._packing)
+        return gain
 
     def array(self, models: list[ImageModel]) -> SlotArray:
         """Make an array of models in this way, its steps replayed where that pays."""
@@ -105,23 +110,38 @@ class Gains:
         return gain, f"{gain:.2f}x with {size} slots ({'measured before' if known else 'measured now'})"
 
     def _packing(self, size: int) -> float:
-        return packing_gain(self._model, self._images, slots=size, build=self._way.build, precision=self._config.precision)
+        step = self._array_step(self._way, size)
+        if step is None:
+            return 0.0
+        alone = [self._own_step() for _ in range(size)]
+        return packing_gain(step, lambda: self._inputs(step), alone=alone)
 
     def _replay(self, way: Way, size: int) -> float:
         assert self._capture is not None
+        step = self._array_step(way, size)
+        if step is None:
+            return 0.0
+        ordinary = self._own_step() if size == 1 else None
+        return graph_gain(step, self._inputs(step), capture=self._capture, ordinary=ordinary)
+
+    def _array_step(self, way: Way, size: int) -> ArrayStep | None:
+        """Return the step of an array of such models (None: they do not become one in this way)."""
         solos = [copy.deepcopy(self._model).train() for _ in range(size)]
         rules = [rules_of(solo, build_optimizer(solo, self._config), self._config) for solo in solos]
         try:
             net = way.build(solos)
         except NotPackable:
-            return 0.0
+            return None
         optimizer = SlotOptimizer(net, rules, family=self._config.optimizer)
         for slot in range(size):
             optimizer.take(slot, self._config)
         clips = torch.full((size,), self._config.clip_norm, dtype=torch.float64, device=self._images.device)
-        step = ArrayStep(net, optimizer, [self._rules.loss] * size, clips=clips, config=self._config)
-        inputs = step.inputs([self._images] * size, [self._targets] * size)
-        return graph_gain(step, inputs, capture=self._capture, ordinary=self._own_step() if size == 1 else None)
+        return ArrayStep(net, optimizer, [self._rules.loss] * size, clips=clips, config=self._config)
+
+    def _inputs(self, step: ArrayStep) -> list[torch.Tensor]:
+        """Return what the step takes: the random batch for every slot."""
+        size = len(step.losses)
+        return step.inputs([self._images] * size, [self._targets] * size)
 
     def _own_step(self) -> Callable[[], object]:
         """Return a model's own training step, which an array of one stands for."""

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
 
-from trainables.loop import forward
-from trainables.runtime import memory_format_of
 from trainables.slots.graphs import Capture, GraphedStep, Step
-from trainables.slots.layers import NotPackable
-from trainables.slots.pack import pack, spread_images
-from trainables.slots.probe import Build
 from trainables.timing import ratio
 
 LARGEST = 64
@@ -29,26 +22,17 @@ def bucket(slots: int) -> int:
     return int(min(LARGEST, 1 << (max(slots, 1).bit_length() - 1)))
 
 
-def packing_gain(model: nn.Module, images: torch.Tensor, *, slots: int, build: Build = pack, precision: str = "fp32") -> float:
-    """Return the time of `slots` models one after another over their time as one array (above 1: the array pays).
+def packing_gain(step: Step, inputs: Callable[[], Sequence[torch.Tensor]], *, alone: Sequence[Callable[[], object]]) -> float:
+    """Return the time of single models' steps one after another over that of the array's step (above 1: the array pays).
 
-    Images and model are in the memory format in which they train.
+    `inputs` puts together what the array's step takes, which belongs to its time.
     """
-    solos = [copy.deepcopy(model).train() for _ in range(slots)]
-    try:
-        packed = build(solos)
-    except NotPackable:
-        return 0.0
-    together = spread_images(torch.stack([images] * slots), memory_format_of(images))
 
-    def alone() -> None:
-        for solo in solos:
-            forward(solo, images, precision).sum().backward()  # type: ignore[no-untyped-call]
+    def in_turns() -> None:
+        for own in alone:
+            own()
 
-    def as_one() -> None:
-        forward(packed, together, precision).sum().backward()  # type: ignore[no-untyped-call]
-
-    return ratio(alone, as_one, images.device)
+    return ratio(in_turns, lambda: step(*inputs()), inputs()[0].device)
 
 
 def graph_gain(

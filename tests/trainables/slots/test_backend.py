@@ -20,7 +20,7 @@ from trainables.slots.alone import Lone, Serially
 from trainables.slots.array import SlotArray
 from trainables.slots.graphs import GraphedStep
 from trainables.slots.pool import Packed, SlotPool, Turns
-from trainables.slots.stacked import stack
+from trainables.slots.stacked import StackedNet, stack
 
 CONFIG = TrainConfig(model="cnn_a", width=4, batch_size=8, epochs=1, device="cpu", seed=0)
 
@@ -57,8 +57,8 @@ def test_a_timing_that_finds_no_memory_chooses_turns_and_is_not_remembered(
 def test_more_slots_than_fit_train_one_after_another_while_fewer_go_on_packed(
     model: ImageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gain(*_: Any, slots: int, **__: Any) -> float:
-        if slots > 4:
+    def gain(*_: Any, alone: list[Any], **__: Any) -> float:
+        if len(alone) > 4:
             raise torch.OutOfMemoryError("CUDA")
         return 2.0
 
@@ -99,13 +99,13 @@ def test_a_net_that_does_not_pack_trains_by_vmap_where_that_pays(
 ) -> None:
     built: list[Any] = []
 
-    def timing(*_: Any, build: Any, **__: Any) -> float:
-        built.append(build)
+    def timing(step: Any, *_: Any, **__: Any) -> float:
+        built.append(type(step.net))
         return gain
 
     monkeypatch.setattr(gains, "packing_gain", timing)
     pool, reason = backend.choose_pool(mixing)
-    assert built == [stack]
+    assert built == [StackedNet]
     assert isinstance(pool, SlotPool if gain > 1 else Turns)
     assert reason.startswith(begins) and reason.endswith("mixes channels outside a layer")
     assert "not packed: as one and alone differ by" in reason
@@ -161,6 +161,28 @@ def test_graphs_and_arrays_are_chosen_by_their_product(
     assert asked == ([1, 4] if all(graphs.values()) else [1, 4, 1, 4])  # what could not be recorded is not remembered
     array = found.array([ImageModel(CONFIG.replace(seed=seed), model.splits) for seed in range(4)])
     assert isinstance(array._take, GraphedStep) == (graphs[4] > 1)
+
+
+def test_the_gain_is_that_of_whole_steps_and_0_where_layers_do_not_pack(
+    model: ImageModel, mixing: ImageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[int, int]] = []
+
+    def timing(step: Any, inputs: Any, *, alone: list[Any]) -> float:
+        for own in alone:
+            own()
+        outputs, losses, norms = step(*inputs())
+        assert norms.isfinite().all() and losses.shape == outputs.shape[:2]
+        taken.append((len(alone), len(losses)))
+        return 1.25
+
+    monkeypatch.setattr(gains, "packing_gain", timing)
+    before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+    assert gains.Gains(model).gain(2) == 1.25
+    assert taken == [(2, 2)]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.model.state_dict().items())
+    mixing.model.add_module("odd", nn.Bilinear(2, 2, 2))
+    assert gains.Gains(mixing).gain(2) == 0.0
 
 
 @pytest.mark.gpu
