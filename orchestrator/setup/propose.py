@@ -43,6 +43,8 @@ def propose(look: Look, *, name: str, weights: str | None = None, model: str | N
         _finetune(draft, look, weights or "default", model or _backbone(weights))
     else:
         _scratch(draft, look, model)
+    draft.sections["train"]["precision"] = "auto"
+    draft.comments["train.precision"] = "bf16 where this net is faster in it on the device that trains it, else fp32"
     _search(draft, look)
     return draft
 

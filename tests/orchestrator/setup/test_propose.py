@@ -39,6 +39,12 @@ def test_small_grey_digits_train_from_nothing_and_forbid_flips() -> None:
     assert "image_size" not in sections["data"]
 
 
+def test_every_proposal_lets_the_device_choose_the_precision() -> None:
+    for proposal in (propose(PHOTOS, name="x"), propose(GREY, name="x")):
+        assert proposal.sections["train"]["precision"] == "auto"
+        assert "bf16" in proposal.comments["train.precision"]
+
+
 def test_a_weights_file_tells_its_model() -> None:
     assert propose(GREY, name="x", weights="w/resnet18-f37072fd.pth").sections["train"]["model"] == "resnet18"
     assert propose(GREY, name="x", weights="w.pth", model="vgg11").sections["train"]["model"] == "vgg11"
