@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from throughput import STEPS
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = {"fashion_5k": 5_000, "fashion_20k": 20_000, "fashion": 60_000}
-STEPS = "one array against one after another, CPU seconds an epoch"
 Point = tuple[str, float, float]
 """A line's name, and where one of its points lies."""
 

@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from search_cases import cases
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 ROWS = ("searches", "steps", "heads", "augmentation")
+STEPS = "one array against one after another, CPU seconds an epoch"
 WAYS: dict[str, tuple[str, ...]] = {
     "plain": ("plain",),
     "ray": ("ray",),
@@ -112,7 +114,8 @@ def steps(quick: bool) -> list[dict[str, Any]]:
         for slots in (4, 16, 64) if not quick else (4,):
             made = [[ImageModel(config.replace(seed=seed), splits) for seed in range(slots)] for _ in range(3)]
             packed, stacked = Packed(), Packed(make=functools.partial(SlotArray, build=stack))
-            gain = Gains(made[0][0]).gain(bucket(slots))
+            with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):
+                gain = Gains(made[0][0]).gain(bucket(slots))  # measured now, never remembered
             ways = {"one after another": lambda m=made[0]: serial(m), "one array": lambda m=made[1], p=packed: p(m),
                     "by vmap": lambda m=made[2], p=stacked: p(m)}  # fmt: skip
             row = _interleaved(ways, rounds=2 if quick else 5)
@@ -251,7 +254,7 @@ def main() -> None:
     if "augmentation" in options.rows:
         run("augmentation, images per CPU second (from augmentation.py)", augmentation)
     if "steps" in options.rows:
-        run("one array against one after another, CPU seconds an epoch", lambda: steps(options.quick))
+        run(STEPS, lambda: steps(options.quick))
     if "heads" in options.rows:
         run("cached features against a live frozen backbone", lambda: heads(options.quick))
     if "searches" in options.rows:

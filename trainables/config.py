@@ -55,6 +55,12 @@ FUSION_KEYS: tuple[str, ...] = (
 """Fields that change tensor shapes or the graph: trials train as one array only when all of these agree."""
 
 
+OPEN: dict[str, Any] = {"precision": "auto", "memory_format": "auto", "eval_batch_size": 0}
+"""Values that leave a field to the device, until `trainables.numerics` settles it."""
+RENAMED = {"channels_last": "memory_format"}
+"""Fields of older records and files, and what they are called now."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run: architecture, transfer, regularisation, optimiser, schedule, loss, budget, device and seed."""
@@ -165,7 +171,7 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Build a config from a flat mapping; raises ValueError naming any unknown key and the nearest known one."""
         known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
-        if "channels_last" in values:  # what records of before `memory_format` hold
+        if "channels_last" in values:
             layout = "channels_last" if values["channels_last"] else "contiguous"
             values = {"memory_format": layout, **{key: value for key, value in values.items() if key != "channels_last"}}
         for key in values:
@@ -191,7 +197,7 @@ def fusion_key(config: TrainConfig) -> tuple[Any, ...]:
 
 def config_hash(config: TrainConfig) -> str:
     """Return 12 hex digits that name the configuration, whatever its seed or rows (seeds of one config share it)."""
-    values = config.to_dict() | {"channels_last": False}  # as the first hashes had it: a layout changes no more than rounding
+    values = config.to_dict() | {"channels_last": False}  # as nearly all first hashes had it: a layout changes only rounding
     for key in ("seed", "row_seed", "fold", "device", "workers", "eval_batch_size", "memory_format"):
         values.pop(key)
     for key, plain in (("rows_file", ""), ("teacher_file", ""), ("stratified", True)):  # younger than the first hashes

@@ -59,13 +59,14 @@ class ImageModel:
         self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.feeds = {"train": ImageFeed(splits.train.images, self.device)}
         self.stream = training_stream(splits.train, self.feeds["train"], workers=config.workers, batch_size=config.batch_size)
-        self.features = open_features(self.model, config, splits, self.pipeline, ready=self._ready, stream=self.stream)
+        self.features = open_features(self.model, config, splits, self.pipeline, ready=self.ready, stream=self.stream)
         self._choose_rows()
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = make_scaler(config.precision, self.device)
         self.plateau, self.patience = Plateau(config), Patience(config.patience)
         self.average = None if config.average == "none" else WeightAverage(self.model, config.average, decay=config.ema_decay)
         self.epoch = 0
+        self._frozen = False  # whether the stages that stay frozen are
         self._predicted: tuple[int, NDArray[np.float32]] | None = None
 
     def _choose_rows(self) -> None:
@@ -115,7 +116,10 @@ class ImageModel:
         """Put the networks in training mode with the stages frozen that are frozen at the epoch to come."""
         for model in (self.model, self.average.model if self.average else None):
             if model is not None:
-                apply_depth(model.train(), self.config, self.epoch)
+                model.train()
+                if self.config.gradual_epochs or not self._frozen:
+                    apply_depth(model, self.config, self.epoch)
+        self._frozen = True
         if self.features and not self.features.opens("train", self.epoch):
             self.features = None
 
@@ -190,9 +194,9 @@ class ImageModel:
             if mixed and (config.mixup or config.cutmix):
                 classes = len(self.splits.classes)
                 images, targets = mix_batch(images, targets, classes=classes, mixup=config.mixup, cutmix=config.cutmix, **draws)
-            yield Batch(self._ready(images), targets, labels)
+            yield Batch(self.ready(images), targets, labels)
 
-    def _ready(self, images: Tensor) -> Tensor:
+    def ready(self, images: Tensor) -> Tensor:
         """Return float images in [0, 1] as the network takes them: size, normalisation, memory layout."""
         images = prepare(images, self.pipeline)
         return images.contiguous(memory_format=memory_format(self.config))

@@ -12,33 +12,44 @@ from torch import nn
 from trainables.allocator import out_of_memory
 from trainables.config import TrainConfig
 from trainables.loop import forward
+from trainables.models.freezing import apply_depth
 from trainables.runtime import memory_format, place, seeded
 from trainables.timing import device_name, ratio, remembered_gain
 
 if TYPE_CHECKING:
     from trainables.models import InputPipeline
 
+MOST_VALUES = 256 * 3 * 224 * 224
+"""Values of an evaluation batch at most."""
 PAYS = 1.1
 """bf16 must be so many times faster to be taken: what lies nearer to 1 would come out differently on each node."""
 _LOG = logging.getLogger(__name__)
 
 
-def settled(config: TrainConfig, network: nn.Module, pipeline: InputPipeline, device: torch.device) -> TrainConfig:
-    """Return the config with what it leaves open replaced by what pays for this network on this device."""
+def settled(
+    config: TrainConfig, network: nn.Module, pipeline: InputPipeline, device: torch.device, *, trained: bool = True
+) -> TrainConfig:
+    """Return the config with what it leaves open replaced by what pays for this network on this device.
+
+    `trained` False: the network only answers, whatever `finetune_depth` says.
+    """
     if config.precision == "auto":
-        config = config.replace(precision="bf16" if _bf16_pays(config, network, pipeline, device) else "fp32")
+        pays = _bf16_pays(config, network, pipeline, device, trained=trained)
+        config = config.replace(precision="bf16" if pays else "fp32")
     if config.memory_format == "auto":
         config = config.replace(memory_format=natural_format(config.precision, device))
-    return config if config.eval_batch_size else config.replace(eval_batch_size=evaluation_batch(device))
+    if config.eval_batch_size:
+        return config
+    return config.replace(eval_batch_size=evaluation_batch(device, len(pipeline.mean) * pipeline.image_size**2))
 
 
-def evaluation_batch(device: torch.device) -> int:
-    """Return how many images are evaluated at once.
+def evaluation_batch(device: torch.device, values: int) -> int:
+    """Return how many images of so many values are evaluated at once.
 
     Measured on a CPU core (CNNs, ResNets and MobileNetV2 of 28 to 128 px, batches of 8 to 256): 64 is within 12 % of the best
-    everywhere, and holds a quarter of the memory of 256. A GPU wants more work a launch.
+    everywhere, and holds a quarter of the memory of 256. A GPU wants more work a launch. Large images take smaller batches.
     """
-    return 512 if device.type == "cuda" else 64
+    return max(1, min(512 if device.type == "cuda" else 64, MOST_VALUES // values))
 
 
 def natural_format(precision: str, device: torch.device) -> str:
@@ -60,34 +71,45 @@ def multiplies_bf16(device: torch.device) -> bool:
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _bf16_pays(config: TrainConfig, network: nn.Module, pipeline: InputPipeline, device: torch.device) -> bool:
+def _bf16_pays(
+    config: TrainConfig, network: nn.Module, pipeline: InputPipeline, device: torch.device, *, trained: bool
+) -> bool:
     if not multiplies_bf16(device):
         return False
     shape = (config.batch_size, len(pipeline.mean), pipeline.image_size, pipeline.image_size)
-    words = ("bf16", config.model, config.width, config.depth, config.norm, config.memory_format, shape, device_name(device))
+    net = (config.model, config.width, config.depth, config.norm, config.finetune_depth, config.bn, trained)
+    words = ("bf16", *net, config.memory_format, shape, device_name(device))
     try:
-        gain, known = remembered_gain(words, lambda: _bf16_gain(config, network, pipeline, shape, device))
+        gain, known = remembered_gain(words, lambda: _bf16_gain(config, network, shape, device, trained=trained))
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        return True  # it needs less memory
+        _LOG.warning("bf16: memory does not suffice to time it beside fp32; taken, since it needs less")
+        return True
     _LOG.info("bf16: %.2fx (%s)", gain, "measured before" if known else "measured now")
     return gain >= PAYS
 
 
 def _bf16_gain(
-    config: TrainConfig, network: nn.Module, pipeline: InputPipeline, shape: tuple[int, ...], device: torch.device
+    config: TrainConfig, network: nn.Module, shape: tuple[int, ...], device: torch.device, *, trained: bool
 ) -> float:
-    """Return the time of forward and backward in fp32 over that in bf16, each in its own memory format."""
+    """Return the time of forward and backward (of what is trained at first) in fp32 over that in bf16."""
 
     def step(precision: str) -> None:
         net, images = made[precision]
-        forward(net, images, precision).sum().backward()  # type: ignore[no-untyped-call]
+        with torch.set_grad_enabled(trained):
+            answers = forward(net, images, precision)
+        if trained:
+            answers.sum().backward()  # type: ignore[no-untyped-call]
 
     made = {}
     with seeded(config.seed, "dropout", device=device):  # its draws change no one else's
         for precision in ("fp32", "bf16"):
-            own = settled(config.replace(precision=precision), network, pipeline, device)
+            layout = natural_format(precision, device) if config.memory_format == "auto" else config.memory_format
+            own = config.replace(precision=precision, memory_format=layout)
             images = torch.randn(shape, device=device).contiguous(memory_format=memory_format(own))
-            made[precision] = place(copy.deepcopy(network).train(), own, device), images
+            net = place(copy.deepcopy(network).train(trained), own, device)
+            if trained:
+                apply_depth(net, own)
+            made[precision] = net, images
         return ratio(lambda: step("fp32"), lambda: step("bf16"), device)

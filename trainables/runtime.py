@@ -52,7 +52,9 @@ def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
 def place(model: torch.nn.Module, config: TrainConfig, device: torch.device) -> torch.nn.Module:
     """Move a model to its device, dtype and memory layout, in place."""
     model.to(device=device, dtype=parameter_dtype(config.precision))
-    model.to(memory_format=memory_format(config))  # type: ignore[call-overload]
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dim() == 4:  # torch knows the layout for these alone
+            tensor.data = tensor.data.to(memory_format=memory_format(config))
     return model
 
 

@@ -21,10 +21,14 @@ one round takes longer than that, the first is all)."""
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a timing on a device depends on: its name, and on a CPU torch's threads."""
+    """Return what a timing on a device depends on: its name, and on a CPU its instructions and torch's threads."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    able = torch.cpu.get_capabilities()
+    name = able.get("cpu_name") or platform.processor() or platform.machine()
+    with_bf16 = [kind for kind in ("avx512_bf16", "amx_bf16", "bf16") if able.get(kind)]
+    words = [name, torch.backends.cpu.get_cpu_capability(), *with_bf16]
+    return ", ".join([*words, f"{os.cpu_count()} cores", f"{torch.get_num_threads()} threads"])
 
 
 def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> tuple[float, bool]:
@@ -41,11 +45,9 @@ def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> 
     gain = measure()
     if not gain:
         return gain, False  # it could not be done this time: nothing to remember
-    known = _known(path)
-    if known:
-        return known, True
     with contextlib.suppress(OSError):
-        _write(path, json.dumps({"gain": gain, "of": json.loads(text)}))
+        if not _published(path, json.dumps({"gain": gain, "of": json.loads(text)})):
+            return _known(path) or gain, True
     return gain, False
 
 
@@ -55,11 +57,21 @@ def _known(path: Path) -> float:
     return 0.0
 
 
-def _write(path: Path, text: str) -> None:
+def _published(path: Path, text: str) -> bool:
+    """Write a file whole; returns False where a sound one has come to be there meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
-    draft.replace(path)
+    try:
+        if path.exists() and not _known(path):
+            draft.replace(path)
+        else:
+            os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
 
 
 def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from orchestrator.config import Experiment
 from orchestrator.experiment_file.document import Document, KeyPath
 from search_spaces.augmentation import ops_of
-from trainables.config import TrainConfig
+from trainables.config import RENAMED, TrainConfig
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 _BOUNDS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
@@ -111,7 +111,8 @@ def train_problems(document: Document, section: str) -> Iterator[str]:
     for key, value in values.items():
         path = (section, key)
         if key not in known:
-            yield line_of(document, path, f"unknown key (got {shown(value)}); {nearest(key, known)}")
+            hint = f"it is called {RENAMED[key]} now" if key in RENAMED else nearest(key, known)
+            yield line_of(document, path, f"unknown key (got {shown(value)}); {hint}")
             continue
         message = knob_problem(key, value)
         if message:

@@ -24,8 +24,10 @@ from trainables.config import TrainConfig
 
 _DATA = ("source", "root", "task", "image_size", "channels", "val_fraction", "test_fraction", "split_seed", "limit")
 _SEARCH = ("algorithm", "objective", "scheduler", "grace_epochs", "reduction_factor", "forbid", "seed_baseline")
-_ANYWHERE = ("device", "workers", "eval_batch_size", "rows_file", "teacher_file")
+_ANYWHERE = ("device", "workers", "eval_batch_size", "memory_format", "rows_file", "teacher_file")
 """Knobs of where and how a model is trained, not of what it learns."""
+_UNASKED = tuple(f"train.{key}" for key in (*_ANYWHERE, "channels_last"))
+"""The last is what folders of before `memory_format` hold."""
 _OPEN = ("train.", "search.space.")
 """Keys that may be there or not; of all others only those are compared that were written down."""
 _SEARCHED = "search.algorithm"
@@ -78,7 +80,7 @@ def check_identity(experiment: Experiment, events: Sequence[Event], root: Path) 
             now = identity(experiment, search=True)
     keys = [key for key in {**before, **now} if key in before and key in now]
     if _SEARCHED in now:
-        keys = [key for key in {**before, **now} if key in keys or key.startswith(_OPEN)]
+        keys = [key for key in {**before, **now} if key in keys or (key.startswith(_OPEN) and key not in _UNASKED)]
     changes = _differences(before, now, keys)
     baseline = logs.get("baseline")
     if baseline is not None and not baseline.barren:

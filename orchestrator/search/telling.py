@@ -6,22 +6,27 @@ from typing import Any
 
 from orchestrator.search.ledger import TrialLog
 from orchestrator.store.records import TrialSpec
-from trainables.config import TrainConfig, config_hash
+from trainables.config import OPEN, TrainConfig, config_hash
 
 
 def params_of(spec: TrialSpec) -> dict[str, Any]:
-    """Return the flat TrainConfig of a spec; of one that does not hold (its trial fails with the reason), what was given."""
+    """Return the flat TrainConfig of a spec; of one that does not hold (its trial fails with the reason), what was given.
+
+    What is left to the device is not in it: the record knows it at the end.
+    """
     try:
-        return TrainConfig.from_dict(spec.config).to_dict()
+        full = TrainConfig.from_dict(spec.config).to_dict()
     except ValueError:
         return dict(spec.config)
+    return {key: value for key, value in full.items() if key not in OPEN or value != OPEN[key]}
 
 
 def tags_of(spec: TrialSpec, fingerprint: str) -> dict[str, str]:
     """Return the tags by which a trial's run is found."""
     tags = {"kind": spec.kind, "model": str(params_of(spec).get("model", "")), "data_fingerprint": fingerprint}
     try:
-        tags["config_hash"] = config_hash(TrainConfig.from_dict(spec.config))
+        config = TrainConfig.from_dict(spec.config)
+        tags["config_hash"] = "" if config.precision == OPEN["precision"] else config_hash(config)
     except ValueError:
         tags["config_hash"] = ""
     return tags | ({"parent": spec.parent} if spec.parent else {})

@@ -19,7 +19,7 @@ from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord, TrialSpec, mode_of
 from orchestrator.store.workspace import Workspace
 from trainables import load_trainable
-from trainables.config import TrainConfig, config_hash
+from trainables.config import OPEN, TrainConfig, config_hash
 from trainables.contract import NonFiniteLoss, Outcome, Trainable
 from trainables.data import DataConfig, Splits, load_splits
 
@@ -73,7 +73,7 @@ def run_trial(
         spec.trial_id, spec.kind, spec.trainable, dict(spec.config), seed, "", "", "running", parent=spec.parent
     )  # fmt: skip
     try:
-        config = TrainConfig.from_dict(spec.config)
+        config = _as_before(workspace, spec.trial_id, TrainConfig.from_dict(spec.config))
         splits = splits_of(data)
         record = record.replace(
             config=config.to_dict(), seed=config.seed, config_hash=config_hash(config), data_fingerprint=splits.fingerprint
@@ -190,6 +190,15 @@ def _left(workspace: Workspace, record: MemberRecord) -> MemberRecord:
         seconds=found.seconds,
         device=found.device,
     )
+
+
+def _as_before(workspace: Workspace, trial_id: str, config: TrainConfig) -> TrainConfig:
+    """Return the config with what it leaves to the device as an earlier attempt had it, so that a trial goes on as it began."""
+    if not Path(workspace.record(trial_id)).exists():
+        return config
+    before = workspace.load_record(trial_id).config
+    settled = {key: before[key] for key, left in OPEN.items() if key in before and getattr(config, key) == left}
+    return config.replace(**settled)
 
 
 def peak_memory_mb() -> float:

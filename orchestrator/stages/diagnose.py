@@ -59,7 +59,9 @@ def _live(context: Context, record: MemberRecord, splits: Splits) -> Predict:
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            chunks = torch.split(torch.from_numpy(images), config.eval_batch_size or evaluation_batch(torch.device("cpu")))
+            chunks = torch.split(
+                torch.from_numpy(images), config.eval_batch_size or evaluation_batch(torch.device("cpu"), images[0].size)
+            )
             found: NDArray[np.float32] = torch.cat([model(chunk) for chunk in chunks]).numpy()
         return found
 

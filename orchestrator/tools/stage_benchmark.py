@@ -158,7 +158,6 @@ def _input(model: ImageModel, seconds: float, notes: list[str]) -> dict[str, flo
 
     from trainables.augment import augment_batch
     from trainables.data.loader import LoaderSettings, RowLoader
-    from trainables.inference import prepare
 
     config, device = model.config, model.device
     rows = torch.from_numpy(model.rows[: config.batch_size])
@@ -171,7 +170,7 @@ def _input(model: ImageModel, seconds: float, notes: list[str]) -> dict[str, flo
             images, name=config.augmentation, magnitude=config.magnitude, seed=config.seed, epoch=0,
             sample_index=torch.arange(len(rows), device=device),
         )  # fmt: skip
-        return prepare(drawn, model.pipeline)
+        return model.ready(drawn)
 
     copy = None
     if device.type == "cuda":
@@ -190,12 +189,11 @@ def _frozen(model: ImageModel, seconds: float) -> float | None:
     import torch
 
     from trainables.augment import to_float
-    from trainables.inference import prepare
 
     if not model.features:
         return None
     images = torch.from_numpy(model.splits.train.images[: min(32, len(model.splits.train))].copy()).to(model.device)
-    ready, prefix = prepare(to_float(images), model.pipeline), model.features.cut.prefix
+    ready, prefix = model.ready(to_float(images)), model.features.cut.prefix
     with torch.no_grad():
         return timed(lambda: prefix(ready), images=len(images), seconds=seconds, device=model.device)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from trainables import numerics
+from trainables import numerics, runtime
 from trainables.config import TrainConfig
 from trainables.data import DataConfig, Splits, load_splits
 from trainables.image_model import ImageModel
@@ -45,8 +46,12 @@ def test_what_is_said_stays(few: Splits) -> None:
     assert ImageModel(BASE.replace(eval_batch_size=7), few).config.eval_batch_size == 7
 
 
-def test_an_evaluation_batch_is_small_on_a_cpu() -> None:
-    assert (numerics.evaluation_batch(CPU), numerics.evaluation_batch(GPU)) == (64, 512)
+def test_an_evaluation_batch_is_small_on_a_cpu_and_for_large_images() -> None:
+    sizes = {
+        side: (numerics.evaluation_batch(CPU, 3 * side**2), numerics.evaluation_batch(GPU, 3 * side**2))
+        for side in (32, 224, 600)
+    }
+    assert sizes == {32: (64, 512), 224: (64, 256), 600: (35, 35)}
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(2.0, "bf16"), (numerics.PAYS, "bf16"), (1.05, "fp32"), (0.5, "fp32")])
@@ -91,6 +96,32 @@ def test_memory_that_does_not_suffice_for_both_is_for_bf16(few: Splits, monkeypa
 
     monkeypatch.setattr(numerics, "remembered_gain", full)
     assert ImageModel(BASE.replace(precision="auto"), few).config.precision == "bf16"
+
+
+@pytest.mark.parametrize(("depth", "trained"), [("all", True), ("head", True), ("all", False)])
+def test_what_is_timed_is_what_is_trained(few: Splits, monkeypatch: pytest.MonkeyPatch, depth: str, trained: bool) -> None:
+    made: list[torch.nn.Module] = []
+
+    def timing(first: Any, second: Any, device: torch.device) -> float:  # noqa: ARG001
+        first()
+        second()
+        return 1.0
+
+    def place(net: torch.nn.Module, config: TrainConfig, device: torch.device) -> torch.nn.Module:
+        made.append(runtime.place(net, config, device))
+        return net
+
+    known = ImageModel(BASE, few)
+    monkeypatch.setattr(numerics, "multiplies_bf16", lambda device: True)  # noqa: ARG005
+    monkeypatch.setattr(numerics, "remembered_gain", lambda words, measure: (measure(), False))  # noqa: ARG005
+    monkeypatch.setattr(numerics, "ratio", timing)
+    monkeypatch.setattr(numerics, "place", place)
+    wanted = BASE.replace(precision="auto", finetune_depth=depth)
+    assert numerics.settled(wanted, known.model, known.pipeline, CPU, trained=trained).precision == "fp32"
+    assert len(made) == 2
+    for net in made:
+        moved = {name.partition(".")[0] for name, p in net.named_parameters() if p.grad is not None}
+        assert bool(moved) == trained and ("block1" in moved) == (trained and depth == "all")
 
 
 def test_a_layout_changes_no_more_than_the_rounding(few: Splits) -> None:

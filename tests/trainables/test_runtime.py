@@ -61,6 +61,10 @@ def test_channels_last_reaches_the_weights() -> None:
     assert not conv.weight.is_contiguous(memory_format=torch.channels_last)
     place(conv, TrainConfig(memory_format="channels_last"), CPU)
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+    volume = nn.Conv3d(1, 2, 3)
+    before = volume.weight.clone()
+    place(volume, TrainConfig(memory_format="channels_last"), CPU)  # torch has no such layout for it
+    assert torch.equal(volume.weight, before)
 
 
 def test_a_seeded_block_repeats_and_disturbs_no_generator() -> None:

@@ -13,6 +13,7 @@ from trainables.allocator import out_of_memory
 from trainables.config import fusion_key
 from trainables.image_model import ImageModel
 from trainables.loop import train_step
+from trainables.models.freezing import apply_depth
 from trainables.optim import build_optimizer
 from trainables.runtime import memory_format
 from trainables.slots.alone import Alone, Lone, Serially
@@ -52,7 +53,8 @@ class Gains:
     """
 
     def __init__(self, model: ImageModel, way: Way = PACKED, *, capture: Capture | None = None) -> None:
-        self._model = copy.deepcopy(model.model)  # the model itself is about to train
+        self._model = copy.deepcopy(model.model).train()  # the model itself is about to train
+        apply_depth(self._model, model.config)
         self._config, self._rules, self._way, self._capture = model.config, model.rules, way, capture
         self._images = random_batch(model)
         self._targets = model.aims[torch.arange(len(self._images), device=model.device) % len(model.aims)]
@@ -113,8 +115,8 @@ class Gains:
         step = self._array_step(self._way, size)
         if step is None:
             return 0.0
-        alone = [self._own_step() for _ in range(size)]
-        return packing_gain(step, lambda: self._inputs(step), alone=alone)
+        own = [self._own_step() for _ in range(min(size, 2))]  # two take turns: memory for all is not there beside the array
+        return packing_gain(step, lambda: self._inputs(step), alone=[own[slot % len(own)] for slot in range(size)])
 
     def _replay(self, way: Way, size: int) -> float:
         assert self._capture is not None

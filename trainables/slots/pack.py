@@ -54,7 +54,10 @@ def read_slot(packed: nn.Module, slot: int) -> dict[str, Tensor]:
 
 def spread_images(images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
     """Turn one batch a slot, [K, N, C, H, W], into the packed layout [N, K*C, H, W], in a memory format."""
-    return images.transpose(0, 1).flatten(1, 2).contiguous(memory_format=memory_format)
+    if memory_format == torch.channels_last:
+        slots, count, channels, height, width = images.shape
+        return images.permute(1, 3, 4, 0, 2).reshape(count, height, width, slots * channels).permute(0, 3, 1, 2)
+    return images.transpose(0, 1).flatten(1, 2)
 
 
 def gather_outputs(outputs: Tensor, slots: int) -> Tensor:

@@ -49,6 +49,10 @@ def test_overrides_are_yaml_values_put_over_the_file() -> None:
         ("=3", "override '=3': expected KEY=VALUE"),
         ("search..trials=3", "override 'search..trials=3': expected KEY=VALUE"),
         ("search.forbid=[a", "override 'search.forbid=[a':1: expected"),
+        (
+            "train.channels_last=true",
+            "override 'train.channels_last=true': train.channels_last: unknown key (got True); it is called memory_format now",
+        ),
         ("train.droput=1", "override 'train.droput=1': train.droput: unknown key (got 1); did you mean 'dropout'?"),
         ("search.trials.x=1", "override 'search.trials.x=1': search.trials: got {'x': 1}"),
     ],

@@ -14,10 +14,12 @@ from orchestrator.deliver.export import load_member
 from orchestrator.deliver.graph import live_probabilities
 from orchestrator.errors import UserError
 from orchestrator.search.predict_members import predict_split
+from orchestrator.search.telling import params_of, tags_of
 from orchestrator.search.trial import peak_memory_mb, run_trial, splits_of
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import Workspace
+from trainables import numerics
 from trainables.config import TrainConfig, config_hash
 from trainables.contract import Outcome
 from trainables.data import DataConfig
@@ -132,8 +134,29 @@ def test_the_record_says_what_it_cost_and_where_it_ran(whole: tuple[Path, Member
 def test_the_record_says_what_auto_stood_for(whole: tuple[Path, MemberRecord]) -> None:
     _, record = whole
     used = TrainConfig.from_dict(record.config)
-    assert (used.precision, used.memory_format) == ("fp32", "channels_last")  # a CPU's
+    assert (used.precision, used.memory_format, used.eval_batch_size) == ("fp32", "channels_last", 64)  # a CPU's
     assert record.config_hash == config_hash(used)
+
+
+def test_a_trial_goes_on_in_the_precision_in_which_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gains = [2.0, 0.5]  # the second node finds fp32 faster
+    monkeypatch.setattr(numerics, "multiplies_bf16", lambda device: True)  # noqa: ARG005
+    monkeypatch.setattr(numerics, "remembered_gain", lambda words, measure: (gains.pop(0), False))  # noqa: ARG005
+    with pytest.raises(Cut):
+        train(tmp_path, until=1, config={"precision": "auto"})
+    record, heard = train(tmp_path, config={"precision": "auto"})
+    assert heard == [1, 2, 3]
+    assert record.config["precision"] == "bf16"
+    assert record.config_hash == config_hash(TrainConfig.from_dict({**CONFIG, "precision": "bf16"}))
+    assert gains == [0.5]
+
+
+def test_a_tracker_is_told_what_was_left_open_once_it_is_known(whole: tuple[Path, MemberRecord]) -> None:
+    spec = TrialSpec("a", {**CONFIG, "precision": "auto"})
+    assert not {"precision", "memory_format", "eval_batch_size"} & set(params_of(spec))
+    assert params_of(TrialSpec("a", CONFIG))["precision"] == "fp32"
+    assert tags_of(spec, "f")["config_hash"] == ""
+    assert tags_of(TrialSpec("a", CONFIG), "f")["config_hash"] == whole[1].config_hash
 
 
 def test_kept_weights_give_the_banked_probabilities_again_and_the_test_splits(whole: tuple[Path, MemberRecord]) -> None:

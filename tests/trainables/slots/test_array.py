@@ -14,6 +14,7 @@ from trainables.contract import NonFiniteLoss
 from trainables.data.dataset import Splits
 from trainables.image_model import ImageModel
 from trainables.slots.array import SlotArray
+from trainables.slots.layers import SlotConv2d
 from trainables.slots.optimiser import SlotOptimizer
 from trainables.slots.pack import pack
 from trainables.slots.probe import Build
@@ -78,10 +79,16 @@ def test_slots_equal_solo_runs(splits: Splits, name: str, optimizer: str) -> Non
                 assert found.metrics[key] == pytest.approx(wanted[key], abs=1e-9), key
 
 
-def test_slots_equal_solo_runs_in_channels_last(splits: Splits) -> None:
-    configs = [BASE.replace(memory_format="channels_last", **changes) for changes in DIFFERENT]
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+def test_an_array_computes_in_its_models_memory_format_and_equals_solo_runs(splits: Splits, layout: str) -> None:
+    configs = [BASE.replace(memory_format=layout, **changes) for changes in DIFFERENT]
     models = [ImageModel(config, splits) for config in configs]
-    SlotArray(models).epoch()
+    array, seen = SlotArray(models), set[bool]()
+    for layer in array.packed.modules():
+        if isinstance(layer, SlotConv2d):
+            layer.register_forward_pre_hook(lambda _, args: seen.add(args[0].is_contiguous(memory_format=torch.channels_last)))
+    array.epoch()
+    assert seen == {layout == "channels_last"}
     for model, config in zip(models, configs, strict=True):
         assert largest(state_of(model), state_of(alone(config, splits, 1)[0])) < 1e-10
 

@@ -77,7 +77,7 @@ class Bench:
     """An array of small nets with numbers of their own, whose step is taken as it is or replayed."""
 
     def __init__(self, build: Build, family: str, *, slots: int, device: str, capture: Capture | None = None) -> None:
-        base = TrainConfig(model="cnn_c", width=4, optimizer=family, dropout=0.4)
+        base = TrainConfig(model="cnn_c", width=4, optimizer=family, dropout=0.4, memory_format="channels_last")
         self.configs = [
             base.replace(seed=s, lr=0.01 * (s + 1), weight_decay=0.01 * s, clip_norm=float(s)) for s in range(slots)
         ]

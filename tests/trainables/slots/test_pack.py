@@ -187,3 +187,11 @@ def test_a_layer_without_a_packed_form_is_named() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4))
     with pytest.raises(NotPackable, match="1: InstanceNorm2d"):
         pack([model, copy.deepcopy(model)])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_spreading_puts_each_slots_channels_side_by_side_in_either_layout(layout: torch.memory_format) -> None:
+    images = torch.randn(3, 2, 4, 5, 6)
+    spread = spread_images(images, layout)
+    assert spread.is_contiguous(memory_format=layout)
+    assert torch.equal(spread, torch.cat(list(images), dim=1))
