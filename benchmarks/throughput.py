@@ -73,6 +73,7 @@ def _search(words: list[str]) -> dict[str, Any]:
         command = [sys.executable, str(HERE / "searches.py"), *words, "--folder", str(place)]
         cost = measure(command, log=Path(folder) / "log", env=env, timeout_s=3600)
         found = json.loads((place / "result.json").read_text())
+    cost.pop("processes")  # those of one search: python benchmarks/process_tree.py
     return {**cost, **found, "load_after": round(os.getloadavg()[0], 1)}
 
 
