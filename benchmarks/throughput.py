@@ -105,14 +105,14 @@ def steps(quick: bool) -> list[dict[str, Any]]:
 
     torch.set_num_threads(1)
     nets = {
-        "cnn_a width 4, 8 px, batch 16": (TrainConfig(model="cnn_a", width=4, batch_size=16, epochs=1000), 8),
-        "cnn_b width 8, 16 px, batch 16": (TrainConfig(model="cnn_b", width=8, batch_size=16, epochs=1000), 16),
-        "cnn_b width 32, 32 px, batch 64": (TrainConfig(model="cnn_b", width=32, batch_size=64, epochs=1000), 32),
+        "cnn_a width 4, 8 px, batch 16": (TrainConfig(model="cnn_a", width=4, batch_size=16, epochs=1000), 8, (4, 16, 64)),
+        "cnn_b width 8, 16 px, batch 16": (TrainConfig(model="cnn_b", width=8, batch_size=16, epochs=1000), 16, (4, 16, 64)),
+        "cnn_b width 32, 32 px, batch 64": (TrainConfig(model="cnn_b", width=32, batch_size=64, epochs=1000), 32, (4,)),
     }
     rows = []
-    for label, (config, side) in nets.items():
+    for label, (config, side, sizes) in nets.items():
         splits = load_splits(DataConfig(source="digits", image_size=side, limit=420))
-        for slots in (4, 16, 64) if not quick else (4,):
+        for slots in sizes if not quick else (4,):
             made = [[ImageModel(config.replace(seed=seed), splits) for seed in range(slots)] for _ in range(3)]
             packed, stacked = Packed(), Packed(make=functools.partial(SlotArray, build=stack))
             with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):
