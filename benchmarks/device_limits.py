@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainables.image_model import ImageModel
 from trainables.loop import forward, train_step
 from trainables.optim import build_optimizer
+from trainables.timing import now
 
 EPOCH = 50_000
 """Images of CIFAR-10's training split."""
@@ -80,18 +80,10 @@ def _as_convolutions() -> Iterator[str]:
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
     found = []
     for _ in range(TRIES + 1):  # the first one allocates
-        synchronise(device)
-        started = time.perf_counter()
+        started = now(device)
         work()
-        synchronise(device)
-        found.append(time.perf_counter() - started)
+        found.append(now(device) - started)
     return min(found[1:])
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def work_of(model: ImageModel, images: Tensor, targets: Tensor, limit: Limits) -> Work:

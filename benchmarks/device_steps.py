@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from device_limits import EPOCH, Limits, Work, limits, synchronise, work_of
+from device_limits import EPOCH, Limits, Work, limits, work_of
 from device_table import RESULTS, Report, facts, line, read, write
 from device_ways import WAYS, NotPossible, Run, Trials, trials_of
 
@@ -36,7 +36,7 @@ from trainables.data import DataConfig, Splits, load_splits
 from trainables.image_model import ImageModel
 from trainables.runtime import choose_device
 from trainables.slots.layers import NotPackable
-from trainables.timing import device_name
+from trainables.timing import device_name, now
 
 BASE = TrainConfig(optimizer="sgd", lr=0.01, weight_decay=5e-4, dropout=0.0, batch_size=128)
 NETS: dict[str, tuple[TrainConfig, str]] = {
@@ -98,7 +98,7 @@ def _made(way: str, trials: Trials) -> tuple[Run | None, dict[str, Any]]:
         run = WAYS[way][1](trials)
         for _ in range(WARM):
             run()
-        synchronise(device)
+        now(device)  # what goes wrong on a GPU is raised here
     except (RuntimeError, NotPackable) as error:  # whatever one way meets, the others are still to be measured
         return None, {"not_possible": _reason(error)}
     # reserved, not allocated: what a graph keeps for its replays counts as free once it is recorded
@@ -143,12 +143,10 @@ def _steps_of_a_round(run: Run, device: torch.device) -> int:
 
 
 def _seconds(run: Run, device: torch.device, steps: int) -> float:
-    synchronise(device)
-    started = time.perf_counter()
+    started = now(device)
     for _ in range(steps):
         run()
-    synchronise(device)
-    return (time.perf_counter() - started) / steps
+    return (now(device) - started) / steps
 
 
 def build(name: str, precision: str, splits: Splits, options: argparse.Namespace) -> ImageModel:

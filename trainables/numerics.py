@@ -14,7 +14,7 @@ from trainables.config import TrainConfig
 from trainables.loop import forward
 from trainables.models.freezing import apply_depth
 from trainables.runtime import memory_format, place, seeded
-from trainables.timing import device_name, ratio, remembered_gain
+from trainables.timing import bf16_instructions, device_name, ratio, remembered_gain
 
 if TYPE_CHECKING:
     from trainables.models import InputPipeline
@@ -36,8 +36,7 @@ def settled(
     if config.precision == "auto":
         pays = _bf16_pays(config, network, pipeline, device, trained=trained)
         config = config.replace(precision="bf16" if pays else "fp32")
-    if config.memory_format == "auto":
-        config = config.replace(memory_format=natural_format(config.precision, device))
+    config = _laid_out(config, device)
     if config.eval_batch_size:
         return config
     return config.replace(eval_batch_size=evaluation_batch(device, len(pipeline.mean) * pipeline.image_size**2))
@@ -50,6 +49,13 @@ def evaluation_batch(device: torch.device, values: int) -> int:
     everywhere, and holds a quarter of the memory of 256. A GPU wants more work a launch. Large images take smaller batches.
     """
     return max(1, min(512 if device.type == "cuda" else 64, MOST_VALUES // values))
+
+
+def _laid_out(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Return a config whose precision is settled with its memory format settled too."""
+    if config.memory_format != "auto":
+        return config
+    return config.replace(memory_format=natural_format(config.precision, device))
 
 
 def natural_format(precision: str, device: torch.device) -> str:
@@ -67,8 +73,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Return whether a device has instructions for bfloat16; others convert to float32 and back, which is slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device.type == "cpu" and bool(bf16_instructions())
 
 
 def _bf16_pays(
@@ -105,8 +110,7 @@ def _bf16_gain(
     made = {}
     with seeded(config.seed, "dropout", device=device):  # its draws change no one else's
         for precision in ("fp32", "bf16"):
-            layout = natural_format(precision, device) if config.memory_format == "auto" else config.memory_format
-            own = config.replace(precision=precision, memory_format=layout)
+            own = _laid_out(config.replace(precision=precision), device)
             images = torch.randn(shape, device=device).contiguous(memory_format=memory_format(own))
             net = place(copy.deepcopy(network).train(trained), own, device)
             if trained:

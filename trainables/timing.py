@@ -24,11 +24,15 @@ def device_name(device: torch.device) -> str:
     """Return what a timing on a device depends on: its name, and on a CPU its instructions and torch's threads."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    able = torch.cpu.get_capabilities()
-    name = able.get("cpu_name") or platform.processor() or platform.machine()
-    with_bf16 = [kind for kind in ("avx512_bf16", "amx_bf16", "bf16") if able.get(kind)]
-    words = [name, torch.backends.cpu.get_cpu_capability(), *with_bf16]
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+    words = [name, torch.backends.cpu.get_cpu_capability(), *bf16_instructions()]
     return ", ".join([*words, f"{os.cpu_count()} cores", f"{torch.get_num_threads()} threads"])
+
+
+def bf16_instructions() -> list[str]:
+    """Return the kinds of instructions for bfloat16 that this CPU has, as torch names them."""
+    able = torch.cpu.get_capabilities()
+    return [kind for kind in ("avx512_bf16", "amx_bf16", "bf16") if able.get(kind)]
 
 
 def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> tuple[float, bool]:
@@ -80,16 +84,17 @@ def ratio(first: Callable[[], object], second: Callable[[], object], device: tor
     begun = time.perf_counter()
     for step in range(STEPS + WARM):
         for run, found in zip((first, second), times, strict=True):
-            started = _now(device)
+            started = now(device)
             run()
-            found.append(_now(device) - started)
+            found.append(now(device) - started)
         if time.perf_counter() - begun > SECONDS and step != WARM:
             break
     kept = [sorted(found[WARM:] or found[-1:]) for found in times]
     return kept[0][len(kept[0]) // 2] / kept[1][len(kept[1]) // 2]
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Return the seconds of a clock once the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

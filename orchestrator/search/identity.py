@@ -20,14 +20,14 @@ from orchestrator.resolve import baseline_config, fixed_config, space_of
 from orchestrator.search.ledger import Event, trial_logs
 from orchestrator.store.records import TrialSpec
 from search_spaces.space import to_dict
-from trainables.config import TrainConfig
+from trainables.config import RENAMED, TrainConfig
 
 _DATA = ("source", "root", "task", "image_size", "channels", "val_fraction", "test_fraction", "split_seed", "limit")
 _SEARCH = ("algorithm", "objective", "scheduler", "grace_epochs", "reduction_factor", "forbid", "seed_baseline")
 _ANYWHERE = ("device", "workers", "eval_batch_size", "memory_format", "rows_file", "teacher_file")
 """Knobs of where and how a model is trained, not of what it learns."""
-_UNASKED = tuple(f"train.{key}" for key in (*_ANYWHERE, "channels_last"))
-"""The last is what folders of before `memory_format` hold."""
+_UNASKED = tuple(f"train.{key}" for key in (*_ANYWHERE, *RENAMED))
+"""Under its old name too, as older folders hold it."""
 _OPEN = ("train.", "search.space.")
 """Keys that may be there or not; of all others only those are compared that were written down."""
 _SEARCHED = "search.algorithm"

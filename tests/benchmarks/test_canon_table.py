@@ -12,20 +12,16 @@ from PIL import Image
 from trainables.data import load_splits
 from trainables.data.dataset import DataConfig
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def canon_table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def canon_table() -> ModuleType:
     import canon_table as module  # type: ignore[import-not-found]
 
     return module
 
 
 @pytest.fixture
-def restore_data(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def restore_data() -> ModuleType:
     import restore_data as module  # type: ignore[import-not-found]
 
     return module

@@ -21,8 +21,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def device_steps(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def device_steps() -> ModuleType:
     import device_steps as module  # type: ignore[import-not-found]
 
     return module
