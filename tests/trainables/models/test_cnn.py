@@ -41,14 +41,33 @@ def test_too_small_or_unknown_a_side_is_refused_with_the_next_step() -> None:
         build_model(TrainConfig(model="cnn_a"), outputs=2, channels=1)
 
 
-def test_order_is_conv_norm_relu_dropout_and_the_hidden_layer_precedes_its_dropout() -> None:
+def test_order_is_conv_norm_pool_relu_dropout_and_the_hidden_layer_precedes_its_dropout() -> None:
     net = _net("cnn_c", dropout=0.3, dropout2d=0.2)
     kinds = [type(m).__name__ for m in net.modules() if not list(m.children())]
-    block = ["Conv2d", "BatchNorm2d", "ReLU", "Dropout2d"]
+    first, last = ["Conv2d", "BatchNorm2d"], ["ReLU", "Dropout2d"]
     head = ["Flatten", "Linear", "ReLU", "Dropout", "Linear"]
-    assert kinds == [*block, "MaxPool2d", *block, *block, "MaxPool2d", *head]
+    assert kinds == [*first, "MaxPool2d", *last, *first, *last, *first, "MaxPool2d", *last, *head]
     assert {m.p for m in net.modules() if isinstance(m, nn.Dropout)} == {0.3}
     assert {m.p for m in net.modules() if isinstance(m, nn.Dropout2d)} == {0.2}
+
+
+@pytest.mark.parametrize(("dtype", "p"), [(torch.float64, 0.3), (torch.float32, 0.3), (torch.bfloat16, 0.0)])
+def test_pooling_before_relu_and_dropout_gives_the_bits_of_pooling_after_them(dtype: torch.dtype, p: float) -> None:
+    ours = _net("cnn_b", side=32, dropout2d=p).to(dtype)
+    theirs = _net("cnn_b", side=32, dropout2d=p).to(dtype)
+    theirs.load_state_dict(ours.state_dict())
+    for name in ("block1", "block3"):
+        conv, norm, pool, relu, dropout = theirs.get_submodule(name)
+        setattr(theirs, name, nn.Sequential(conv, norm, relu, dropout, pool))
+    images = torch.randn(6, 3, 32, 32, dtype=dtype)
+    found = []
+    for net in (ours, theirs):
+        torch.manual_seed(3)  # the same maps are dropped
+        out = net(images)
+        out.square().sum().backward()
+        found.append([out, *(p.grad for p in net.parameters()), *net.buffers()])
+    assert any((p.grad != 0).any() for p in ours.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize(("norm", "layer", "bias"), [("batch", nn.BatchNorm2d, False), ("group", nn.GroupNorm, False)])
