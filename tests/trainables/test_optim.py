@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -84,6 +86,54 @@ def test_set_lr_honours_each_groups_scale() -> None:
 def test_the_family_and_its_numbers(knobs: dict[str, object], family: type, expected: dict[str, object]) -> None:
     config = _config(**knobs)
     optimizer = build_optimizer(_net(config), config)
-    assert type(optimizer) is family
+    assert isinstance(optimizer, family)
+    assert type(optimizer).__name__ == family.__name__
     for group in optimizer.param_groups:
         assert {key: group[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "theirs", "kind"),
+    [
+        ("sgd", torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
+        ("adam", torch.optim.Adam, {"betas": (0.8, 0.99)}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.8, 0.99)}),
+    ],
+)
+def test_steps_and_states_are_those_of_torchs_own_class(family: str, theirs: type, kind: dict[str, object]) -> None:
+    config = _config(optimizer=family, momentum=0.8, beta2=0.99, dropout=0.0)
+    nets = [_net(config), _net(config)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    ours, other = build_optimizer(nets[0], config), theirs(parameter_groups(nets[1], config), **kind)
+    images = torch.randn(4, 3, 8, 8)
+    for _ in range(3):
+        for net, optimizer in zip(nets, (ours, other), strict=True):
+            optimizer.zero_grad()
+            net(images).square().sum().backward()
+            optimizer.step()
+    ours.load_state_dict(ours.state_dict())
+    states = ours.state_dict()["state"], other.state_dict()["state"]
+    assert list(states[0]) == list(states[1])
+    for mine, its in zip(states[0].values(), states[1].values(), strict=True):
+        assert set(mine) == set(its)
+        assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(its[key])) for key, value in mine.items())
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+    assert not any(parameter.grad_fn for parameter in nets[0].parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_training_imports_nothing_of_torchs_compiler(optimizer: str) -> None:
+    script = f"""
+import sys
+from trainables.config import TrainConfig
+from trainables.data import DataConfig, load_splits
+from trainables.image_model import ImageModel
+
+config = TrainConfig(model="cnn_b", width=4, epochs=1, optimizer={optimizer!r}, clip_norm=1.0, average="ema", dropout=0.1)
+model = ImageModel(config, load_splits(DataConfig(source="digits", limit=60)))
+model.step()
+model.load_state(model.state())
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
