@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 
@@ -14,6 +16,7 @@ def main() -> None:
     from orchestrator.cli import app
     from orchestrator.errors import Interrupted, RunFailed, UserError
 
+    atexit.register(gc.freeze)  # last of all: else Python searches torch, Ray and MLflow for garbage, for seconds, as it ends
     try:
         app()
     except (UserError, RunFailed, Interrupted) as error:

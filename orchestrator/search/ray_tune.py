@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import faulthandler
 import json
 import os
 from collections.abc import Callable
@@ -21,17 +20,15 @@ from orchestrator.config import Experiment, SearchSection
 from orchestrator.errors import RunFailed
 from orchestrator.search.conductor import Conductor
 from orchestrator.search.interrupt import Ending, Signalled, raise_now, signals
-from orchestrator.search.ledger import spec_from, spec_to
+from orchestrator.search.ledger import spec_to
 from orchestrator.search.preflight import driver_token
 from orchestrator.search.ray_cluster import Share, Watchdog, places, ray_session, share_out
 from orchestrator.search.ray_nodes import Checks, Nodes
 from orchestrator.search.ray_slots import Engines, EnginesOn, share_slots, told_of
+from orchestrator.search.ray_worker import train_on_ray
 from orchestrator.search.schedulers import Verdict
 from orchestrator.store.workspace import Workspace
 from trainables.data import DataConfig
-
-STDERR = 2
-"""The file descriptor that Ray leads into a worker's log, whatever `sys.stderr` is there."""
 
 
 def run_ray(
@@ -210,38 +207,6 @@ def _fit(course: _Course, job: dict[str, Any], storage: Path) -> None:
     except Exception:
         if not course.over:
             raise
-
-
-def train_on_ray(config: dict[str, Any]) -> None:
-    """Run one trial in a worker; Tune ends it by ending the thread inside `report`, so it never hears "stop".
-
-    A worker in which no epoch ends for `timeout_s` ends itself, every thread's place in its log; its trial is then tried again.
-    """
-    from orchestrator.search.trial import run_trial
-    from trainables.allocator import keep_freed_memory
-    from trainables.contract import Outcome
-
-    keep_freed_memory()
-    job = json.loads(config["job"])
-
-    def report(outcome: Outcome) -> bool:
-        faulthandler.cancel_dump_traceback_later()
-        told = {"epoch": outcome.epoch, "metrics": outcome.metrics, "done": outcome.done}
-        tune.report({"outcome": json.dumps(told)})
-        watch()
-        return True
-
-    def watch() -> None:
-        if job["timeout_s"]:
-            faulthandler.dump_traceback_later(job["timeout_s"], exit=True, file=STDERR)
-
-    watch()
-    try:
-        run_trial(
-            spec_from(job["spec"]), data=DataConfig(**job["data"]), root=job["root"], metric=job["metric"], report=report
-        )  # fmt: skip
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _trial_id(trial: Any) -> str:
