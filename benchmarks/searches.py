@@ -6,7 +6,9 @@ Run: python benchmarks/searches.py plain|ray|slots --case small --trials 6 --fol
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
+import gc
 import json
 import sys
 from pathlib import Path
@@ -20,13 +22,14 @@ from search_cases import GRACE, LR, REDUCTION, Case, cases
 def ours(
     case: Case, backend: str, trials: int, folder: Path, slots: int, cpus_per_trial: float, precision: str
 ) -> dict[str, Any]:
-    """Search with the same net, data, draws and scheduler through `run_search`, MLflow's tracker included."""
+    """Search with the same net, data, draws and scheduler as `orchestrate search` does, MLflow's tracker included."""
     from orchestrator.config import Experiment
+    from orchestrator.context import open_run
     from orchestrator.search.ledger import read_events
     from orchestrator.search.progress import Silent
     from orchestrator.search.run import run_search
-    from orchestrator.store.workspace import Workspace
-    from orchestrator.tracking import open_tracker
+
+    atexit.register(gc.freeze)  # as the command line does
 
     space = {"name": "lr", "constants": {"epochs": case.epochs}, "dimensions": {"lr": {"float": list(LR), "log": True}}}
     (folder / "space.yaml").write_text(json.dumps(space))
@@ -42,15 +45,11 @@ def ours(
         },
         strict=False,
     )  # fmt: skip
-    workspace = Workspace(experiment.run_path)
-    tracker = open_tracker(experiment, workspace)
-    try:
-        records = run_search(experiment, workspace, tracker, progress=Silent())
-    finally:
-        tracker.close()
+    with open_run(experiment, print, verb="search", searches=True) as run:
+        records = run_search(run.experiment, run.workspace, run.tracker, progress=Silent())
     failed = [record.trial_id for record in records if record.status == "failed"]
     assert not failed, f"failed: {failed}"
-    told = [event for event in read_events(workspace.ledger) if event["event"] == "slots"]
+    told = [event for event in read_events(run.workspace.ledger) if event["event"] == "slots"]
     return {
         "best": max(record.score("accuracy") for record in records),
         "epochs": sum(record.epochs_run for record in records),

@@ -36,14 +36,15 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _open(
-    source: Path | None, overrides: list[str] | None, *, verb: str = "run", address: str | None = None, **once: str | None
-) -> Iterator[Context]:
+    source: Path | None, overrides: list[str] | None, *, verb: str = "run", address: str | None = None, searches: bool = False,
+    **once: str | None,
+) -> Iterator[Context]:  # fmt: skip
     """Open the run of a verb; what is given as a flag (`--address`, `once`) holds for this call alone."""
     from orchestrator.context import open_run
 
     flags = {"search.address": address, **{key.replace("__", "."): value for key, value in once.items()}}
     given = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    with open_run(experiment_of(source, overrides), _say, verb=verb, once=given) as context:
+    with open_run(experiment_of(source, overrides), _say, verb=verb, once=given, searches=searches) as context:
         yield context
 
 
@@ -72,7 +73,7 @@ def run(source: Source = None, override: Overrides = None, address: Address = No
     from orchestrator.pipeline import run_all
     from orchestrator.stages.summary import print_summary, summary
 
-    with _open(source, override, address=address) as context:
+    with _open(source, override, address=address, searches=True) as context:
         run_all(context)
         if json_:
             print_json(summary(context.workspace))
@@ -124,7 +125,7 @@ def search(
     """Run the search: many trials, each tracked in MLflow and kept in the prediction bank."""
     from orchestrator.stages.search import run_search_stage
 
-    with _open(source, override, verb="search", address=address) as context:
+    with _open(source, override, verb="search", address=address, searches=True) as context:
         records = run_search_stage(context, resume=resume)
         if json_:
             print_json([record.to_dict() for record in records])

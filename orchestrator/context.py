@@ -6,7 +6,7 @@ import os
 import shlex
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,16 +56,21 @@ class Context:
 
 
 @contextmanager
-def open_run(experiment: Experiment, say: Say, *, verb: str = "run", once: Sequence[str] = ()) -> Iterator[Context]:
-    """Lock the run folder, remember the experiment there, open the tracker; close both whatever happens.
+def open_run(
+    experiment: Experiment, say: Say, *, verb: str = "run", once: Sequence[str] = (), searches: bool = False
+) -> Iterator[Context]:  # fmt: skip
+    """Lock the run folder, remember the experiment there, open the tracker; close all whatever happens.
 
-    `once` holds overrides (KEY=VALUE) of this opening alone: they are not remembered. What the run folder's models were made
-    with cannot change: raises UserError, and the folder stays as it was.
+    `once` holds overrides (KEY=VALUE) of this opening alone: they are not remembered. `searches` says that trials are to be
+    trained: Ray is brought up while the tracker opens. Whatever the stages train shares one Ray. What the run folder's models
+    were made with cannot change: raises UserError, and the folder stays as it was.
     """
     from orchestrator.experiment_file import override
     from orchestrator.experiment_file.places import absolute
     from orchestrator.search.identity import check_identity
+    from orchestrator.search.ledger import standing_of
     from orchestrator.search.lock import driver_lock
+    from orchestrator.search.ray_session import one_ray
     from orchestrator.search.run import events_of
     from orchestrator.tracking import open_tracker, resolve_uri
     from orchestrator.tracking.preflight import check_tracking
@@ -75,19 +80,15 @@ def open_run(experiment: Experiment, say: Say, *, verb: str = "run", once: Seque
     workspace = Workspace(now.run_path)
     _make_folder(workspace)
     check_tracking(resolve_uri(now))
-    with driver_lock(workspace.lock):
-        check_identity(now, events_of(workspace), workspace.root)
-        tracker = open_tracker(now, workspace)
-        try:
+    with driver_lock(workspace.lock), one_ray(), _crash_logged(workspace):
+        events = events_of(workspace)
+        check_identity(now, events, workspace.root)
+        standing = standing_of(events)
+        if searches and (not standing.trials or verb == "run" and not standing.complete):
+            _begin_ray(now, workspace)
+        with closing(open_tracker(now, workspace)) as tracker:
             _remember(workspace, lasting)
             yield Context(now, workspace, tracker, say, _again(verb, workspace.root, now.search.address))
-        except (UserError, RunFailed, Interrupted):
-            raise
-        except Exception as error:
-            _log_crash(workspace, error)
-            raise
-        finally:
-            tracker.close()
 
 
 def stored_experiment(folder: Path) -> Experiment:
@@ -104,6 +105,17 @@ def stored_experiment(folder: Path) -> Experiment:
     return lying_at(stored, folder)
 
 
+def _begin_ray(experiment: Experiment, workspace: Workspace) -> None:
+    """Begin to bring Ray up, once the data is there: what is wrong with that is said before anything is started for it."""
+    from orchestrator.resolve import data_config
+    from orchestrator.search.ray_session import begin_ray
+    from orchestrator.search.targets import splits_of_run
+
+    if experiment.search.backend != "local":
+        splits_of_run(workspace, data_config(experiment), "val")
+        begin_ray(experiment.search)
+
+
 def _remember(workspace: Workspace, experiment: Experiment) -> None:
     values = experiment.model_dump(mode="json")
     with suppress(FileNotFoundError, ValueError):
@@ -118,11 +130,18 @@ def _again(verb: str, root: Path, address: str) -> str:
     return f"orchestrate {verb} {shlex.quote(str(root))}{resume}{where}"
 
 
-def _log_crash(workspace: Workspace, error: Exception) -> None:
-    """Keep the traceback in the run folder, and let the error say where."""
-    with suppress(OSError):
-        workspace.crash_log.write_text("".join(traceback.format_exception(error)))
-        error.add_note(f"traceback in {workspace.crash_log}")
+@contextmanager
+def _crash_logged(workspace: Workspace) -> Iterator[None]:
+    """Keep the traceback of what nobody thought of in the run folder, and let the error say where."""
+    try:
+        yield
+    except (UserError, RunFailed, Interrupted):
+        raise
+    except Exception as error:
+        with suppress(OSError):
+            workspace.crash_log.write_text("".join(traceback.format_exception(error)))
+            error.add_note(f"traceback in {workspace.crash_log}")
+        raise
 
 
 def _make_folder(workspace: Workspace) -> None:

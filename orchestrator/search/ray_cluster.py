@@ -1,31 +1,20 @@
-"""Ray itself: started or joined, divided among trials, checked on every node, watched, and shut down without a crash."""
+"""Ray's resources divided among trials, and its processes watched."""
 
 from __future__ import annotations
 
-import gc
-import logging
 import math
 import os
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
-from trainables.cores import usable_cpus
 
-OBJECT_STORE = 128 * 2**20
-"""Bytes of a local Ray's object store: trials send one line an epoch, images travel through the node's cache."""
 TRIALS_PER_GPU = 4
-ANSWER_S = 10.0
-"""How long a cluster's head may take to accept a connection."""
 POLL_S, GRACE_S = 1.0, 10.0
 """How often a local Ray's processes are looked at, and how long Tune may take to end once one of them is gone."""
 
@@ -68,67 +57,6 @@ def places(share: Share, *, cpus: float, gpus: float, most: int = 0) -> int:
     fit = int(cpus / share.cpus + 1e-9)
     fit = min(fit, int(gpus / share.gpus + 1e-9)) if share.gpus else fit
     return max(1, min(fit, most or fit))
-
-
-@contextmanager
-def ray_session(search: SearchSection) -> Iterator[None]:
-    """Start a Ray of our own, or join the cluster at `search.address`; a Ray that this process already has is used and left."""
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if search.address == "local":
-        wanted = math.ceil((1 if search.backend == "slots" else max(search.concurrency, 1)) * search.cpus_per_trial)
-        cpus = max(usable_cpus(), wanted)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
-    else:
-        _join(search.address, quiet)
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        shut_down()
-
-
-def _join(address: str, quiet: dict[str, Any]) -> None:
-    if address.startswith("ray://"):
-        raise UserError(
-            f"search.address: got {address!r}; run the search on a node of the cluster with `--address auto` instead"
-        )
-    _check_answers(address)
-    try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"search.address: no Ray cluster at {address!r} ({str(error).splitlines()[0]}); start one with `ray start --head` "
-            "or `ray up cluster.yaml`, and set RAY_AUTH_MODE and the token as on its nodes"
-        ) from error
-
-
-def _check_answers(address: str) -> None:
-    """Raise UserError where nothing listens at HOST:PORT: Ray itself would go on trying for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto", or what Ray itself knows how to read
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"search.address: nothing answers at {address} ({error}); start a cluster with `ray start --head` or "
-            "`ray up cluster.yaml`, or leave --address out to search on this machine"
-        ) from error
-
-
-def shut_down() -> None:
-    """Shut Ray down with the garbage collector at rest: a Ray reference freed in that moment would end the whole process."""
-    gc.collect()
-    gc.disable()
-    try:
-        with suppress(Exception):
-            ray.shutdown()
-    finally:
-        gc.enable()
 
 
 class Watchdog:

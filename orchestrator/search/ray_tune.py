@@ -22,8 +22,9 @@ from orchestrator.search.conductor import Conductor
 from orchestrator.search.interrupt import Ending, Signalled, raise_now, signals
 from orchestrator.search.ledger import spec_to
 from orchestrator.search.preflight import driver_token
-from orchestrator.search.ray_cluster import Share, Watchdog, places, ray_session, share_out
+from orchestrator.search.ray_cluster import Share, Watchdog, places, share_out
 from orchestrator.search.ray_nodes import Checks, Nodes
+from orchestrator.search.ray_session import ray_session
 from orchestrator.search.ray_slots import Engines, EnginesOn, share_slots, told_of
 from orchestrator.search.ray_worker import train_on_ray
 from orchestrator.search.schedulers import Verdict

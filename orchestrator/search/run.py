@@ -159,12 +159,13 @@ def _run_backend(
 
         run_local(conductor, data=data, root=str(workspace.root), metric=search.metric, ending=ending)
         return
-    from orchestrator.search.ray_environment import prepare_environment
+    from orchestrator.search.ray_session import begin_ray, one_ray
 
-    prepare_environment(search.address)  # before Ray is imported
-    from orchestrator.search.ray_tune import run_ray
+    with one_ray():
+        begin_ray(search)  # while Tune is imported
+        from orchestrator.search.ray_tune import run_ray
 
-    run_ray(conductor, experiment=experiment, data=data, workspace=workspace, ending=ending)
+        run_ray(conductor, experiment=experiment, data=data, workspace=workspace, ending=ending)
 
 
 @contextlib.contextmanager

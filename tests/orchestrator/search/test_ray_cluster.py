@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
-from orchestrator.search.ray_cluster import places, ray_session, share_out
+from orchestrator.search.ray_cluster import places, share_out
+from orchestrator.search.ray_session import ray_session
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
