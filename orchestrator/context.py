@@ -74,6 +74,7 @@ def open_run(
     from orchestrator.search.run import events_of
     from orchestrator.tracking import open_tracker, resolve_uri
     from orchestrator.tracking.preflight import check_tracking
+    from trainables.allocator import collector_at_rest
 
     lasting = absolute(experiment)
     now = override(lasting, once)
@@ -86,7 +87,9 @@ def open_run(
         standing = standing_of(events)
         if searches and (not standing.trials or verb == "run" and not standing.complete):
             _begin_ray(now, workspace)
-        with closing(open_tracker(now, workspace)) as tracker:
+        with collector_at_rest():
+            opened = open_tracker(now, workspace)
+        with closing(opened) as tracker:
             _remember(workspace, lasting)
             yield Context(now, workspace, tracker, say, _again(verb, workspace.root, now.search.address))
 

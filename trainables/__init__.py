@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from trainables.allocator import collector_at_rest
+
 if TYPE_CHECKING:
     from trainables.contract import Trainable
 
@@ -21,5 +23,6 @@ def load_trainable(name: str) -> type[Trainable]:
     if name not in TRAINABLES:
         raise ValueError(f"trainable: got {name!r}, allowed: {', '.join(TRAINABLES)}")
     module, _, attribute = TRAINABLES[name].partition(":")
-    loaded: type[Trainable] = getattr(importlib.import_module(module), attribute)
+    with collector_at_rest():
+        loaded: type[Trainable] = getattr(importlib.import_module(module), attribute)
     return loaded

