@@ -183,7 +183,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the flat, JSON-ready mapping of all fields."""
-        return dataclasses.asdict(self)
+        return dict(vars(self))
 
     def replace(self, **changes: Any) -> TrainConfig:
         """Return a copy with some fields changed, checked like a new one."""

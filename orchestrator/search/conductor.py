@@ -16,7 +16,7 @@ from orchestrator.search.board import DONE, Board, Row
 from orchestrator.search.ending import final_record, headline, hopeless, sentence, take_over
 from orchestrator.search.ledger import Event, Ledger, TrialLog, apply, read_events, spec_to
 from orchestrator.search.progress import Progress, Silent
-from orchestrator.search.retention import tidy
+from orchestrator.search.retention import Retention
 from orchestrator.search.schedulers import Keep, Release, Scheduler, Verdict
 from orchestrator.search.telling import numbers_taken, params_of, tags_of
 from orchestrator.store.records import MemberRecord, TrialSpec, mode_of
@@ -66,6 +66,7 @@ class Conductor:
         self._places = source.places if source is not None else {}
         self._sign = 1.0 if mode_of(policy.metric) == "max" else -1.0
         self._key = f"val/{policy.metric}"
+        self._retention = Retention(workspace, policy.metric, keep=policy.keep_weights, cap_gb=policy.disk_cap_gb)
         self._logs: dict[str, TrialLog] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._queue: deque[TrialSpec] = deque()
@@ -335,10 +336,7 @@ class Conductor:
         apply(self._logs, self._ledger.append("ended", trial_id, status=record.status, reason=reason, **more))
         self._leave(trial_id, log)
         self._tracker.trial_ended(record, self._draw(record, log))
-        tidy(
-            self._workspace, self._policy.metric, keep=self._policy.keep_weights, cap_gb=self._policy.disk_cap_gb,
-            unfinished=[unfinished for unfinished, other in self._logs.items() if not other.status],
-        )  # fmt: skip
+        self._retention.tidy(record, unfinished=[i for i, other in self._logs.items() if not other.status])
         self._show(sentence(record, self._policy.metric))
 
     def _leave(self, trial_id: str, log: TrialLog) -> None:

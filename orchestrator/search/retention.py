@@ -9,51 +9,73 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.records import ranked
+from orchestrator.store.records import MemberRecord, ranked
 from orchestrator.store.workspace import Workspace, read_json
 
 ENDED = ("finished", "stopped", "failed")
 GB = 10**9
 
 
-def tidy(workspace: Workspace, metric: str, *, keep: int, cap_gb: float, unfinished: Collection[str] = ()) -> list[str]:
-    """Drop checkpoints of ended members and weights nobody needs; returns the ids whose weights went.
+class Retention:
+    """Keeps a run folder within what is asked for, member by member as they end; reads all records once."""
 
-    `unfinished` go on, whatever their records say (one that failed may wait for its next attempt). Of search trials, the
-    `keep` best keep their weights; baselines, refits and members of the chosen ensemble always do, as far as `cap_gb` (all
-    weights and checkpoints) lets them: beyond it the lowest ranked go first, the best never.
-    Probabilities and records are never touched.
-    """
-    records = [r for r in workspace.load_records() if r.status in ENDED and r.trial_id not in set(unfinished)]
-    for record in records:
-        shutil.rmtree(workspace.checkpoints(record.trial_id), ignore_errors=True)
-    order = [record.trial_id for record in ranked(records, metric)]
-    chosen = _chosen(workspace) | {record.trial_id for record in records if record.kind != "trial"}
-    trials = [trial_id for trial_id in order if trial_id not in chosen]
-    unusable = [record.trial_id for record in records if record.trial_id not in order]
-    gone = _drop(workspace, [*trials[keep:], *unusable])
-    return gone + _fit(workspace, order, chosen, int(cap_gb * GB))
+    def __init__(self, workspace: Workspace, metric: str, *, keep: int, cap_gb: float) -> None:
+        """Of search trials, the `keep` best keep their weights; baselines, refits and members of the chosen ensemble always do.
 
+        As far as `cap_gb` (all weights and checkpoints) lets them: beyond it the lowest ranked go first, the best never.
+        """
+        self._workspace, self._metric, self._keep, self._cap = workspace, metric, keep, int(cap_gb * GB)
+        self._ended: dict[str, MemberRecord] | None = None
+        self._sizes: dict[str, int] = {}
+        """Bytes of the weights of those that ended."""
 
-def _fit(workspace: Workspace, order: list[str], chosen: Collection[str], cap: int) -> list[str]:
-    """Drop weights, lowest ranked first and chosen ones last, until weights and checkpoints fit under the cap."""
-    used = sum(_size(path) for path in workspace.members.glob("*/checkpoints"))
-    sizes = {trial_id: _size(workspace.weights(trial_id)) for trial_id in order}
-    used += sum(sizes.values())
-    gone: list[str] = []
-    for trial_id in sorted(reversed(order[1:]), key=lambda t: t in chosen):
-        if used <= cap:
-            break
-        used -= sizes[trial_id]
-        gone += _drop(workspace, [trial_id])
-    return gone
+    def tidy(self, ended: MemberRecord | None = None, *, unfinished: Collection[str] = ()) -> list[str]:
+        """Drop checkpoints of ended members (the one given ends now) and weights nobody needs; return whose weights went.
 
+        `unfinished` go on, whatever their records say (one that failed may wait for its next attempt). Probabilities and
+        records are never touched.
+        """
+        going = set(unfinished)
+        for record in self._new(ended, going):
+            shutil.rmtree(self._workspace.checkpoints(record.trial_id), ignore_errors=True)
+            self._sizes[record.trial_id] = _size(self._workspace.weights(record.trial_id))
+        records = [record for trial_id, record in (self._ended or {}).items() if trial_id not in going]
+        order = [record.trial_id for record in ranked(records, self._metric)]
+        chosen = _chosen(self._workspace) | {record.trial_id for record in records if record.kind != "trial"}
+        trials = [trial_id for trial_id in order if trial_id not in chosen]
+        usable = set(order)
+        unusable = [record.trial_id for record in records if record.trial_id not in usable]
+        gone = self._drop([*trials[self._keep :], *unusable])
+        return gone + self._fit(order, chosen, going)
 
-def _drop(workspace: Workspace, trial_ids: Iterable[str]) -> list[str]:
-    found = [trial_id for trial_id in trial_ids if workspace.weights(trial_id).exists()]
-    for trial_id in found:
-        workspace.weights(trial_id).unlink(missing_ok=True)
-    return found
+    def _new(self, ended: MemberRecord | None, going: Collection[str]) -> list[MemberRecord]:
+        """Take in who has ended: at first everybody on the disk who is not going on, then the one given."""
+        found = [ended] if ended is not None else []
+        if self._ended is None:
+            self._ended = {}
+            found += [r for r in self._workspace.load_records() if r.status in ENDED and r.trial_id not in going]
+        self._ended |= {record.trial_id: record for record in found}
+        return found
+
+    def _fit(self, order: list[str], chosen: Collection[str], going: Collection[str]) -> list[str]:
+        """Drop weights, lowest ranked first and chosen ones last, until weights and checkpoints fit under the cap."""
+        used = sum(_size(self._workspace.checkpoints(trial_id)) for trial_id in going)
+        used += sum(self._sizes[trial_id] for trial_id in order)
+        gone: list[str] = []
+        for trial_id in sorted(reversed(order[1:]), key=lambda t: t in chosen):
+            if used <= self._cap:
+                break
+            used -= self._sizes[trial_id]
+            gone += self._drop([trial_id])
+        return gone
+
+    def _drop(self, trial_ids: Iterable[str]) -> list[str]:
+        """Remove weights that are there; returns whose."""
+        found = [trial_id for trial_id in trial_ids if self._sizes[trial_id]]
+        for trial_id in found:
+            self._workspace.weights(trial_id).unlink(missing_ok=True)
+            self._sizes[trial_id] = 0
+        return found
 
 
 def _chosen(workspace: Workspace) -> set[str]:

@@ -62,7 +62,7 @@ class MemberRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready mapping."""
-        return dataclasses.asdict(self)
+        return {**vars(self), "config": dict(self.config), "metrics": dict(self.metrics)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MemberRecord:

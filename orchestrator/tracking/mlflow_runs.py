@@ -30,6 +30,9 @@ REFUSED = frozenset(
 )
 """Error codes that will not go away by asking again: the call is passed over, the rest goes on."""
 
+AT_MOST = {"params": 100, "tags": 100, "metrics": 1000}
+"""What MLflow takes in one call, and 1,000 of all together."""
+
 Key = tuple[str, str]
 """("search", ""), ("trial", trial id) or ("stage", name)."""
 
@@ -57,6 +60,7 @@ class Run:
 
     run_id: str
     params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     status: str = "RUNNING"
 
 
@@ -86,7 +90,7 @@ class MlflowRuns:
         if key not in self._runs:
             before = time.monotonic()
             made = self._client.create_run(self._experiment_id, start_time=started, tags=dict(tags), run_name=cut(name, 250))
-            self._runs[key] = Run(made.info.run_id)
+            self._runs[key] = Run(made.info.run_id, tags=dict(tags))
             self._doubtful = time.monotonic() - before > SLOW_S
         return self._runs[key]
 
@@ -97,14 +101,35 @@ class MlflowRuns:
 
         new = {name: value for name, value in (params or {}).items() if name not in run.params}
         changed = {name: value for name, value in (params or {}).items() if run.params.get(name, value) != value}
-        tags = dict(tags or {}) | {f"changed.{name}": f"{run.params[name]} -> {value}" for name, value in changed.items()}
-        for some in chunks([Param(name, value) for name, value in new.items()], 100):
-            self._call("parameters", run, self._client.log_batch, run.run_id, params=some)
-        for some in chunks([RunTag(name, value) for name, value in tags.items()], 100):
-            self._call("tags", run, self._client.log_batch, run.run_id, tags=some)
-        for some in chunks(metrics, 1000):
-            self._call("metrics", run, self._client.log_batch, run.run_id, metrics=some)
+        told = dict(tags or {}) | {f"changed.{name}": f"{run.params[name]} -> {value}" for name, value in changed.items()}
+        told = {name: value for name, value in told.items() if run.tags.get(name) != value}
+        parts = {
+            "params": [Param(name, value) for name, value in new.items()],
+            "tags": [RunTag(name, value) for name, value in told.items()],
+            "metrics": list(metrics),
+        }
+        if not self._at_once(run, parts):
+            for kind, values in parts.items():
+                for some in chunks(values, AT_MOST[kind]):
+                    self._call(kind, run, self._client.log_batch, run.run_id, **{kind: some})
         run.params.update(new)
+        run.tags.update(told)
+
+    def _at_once(self, run: Run, parts: Mapping[str, Sequence[Any]]) -> bool:
+        """Log everything in one call; return False where that is too much for one, or where some of it is refused."""
+        from mlflow.exceptions import MlflowException
+
+        if not any(parts.values()):
+            return True
+        if sum(map(len, parts.values())) > AT_MOST["metrics"] or any(len(parts[kind]) > most for kind, most in AT_MOST.items()):
+            return False
+        try:
+            self._client.log_batch(run.run_id, **parts)
+        except MlflowException as error:
+            if error.error_code not in REFUSED:
+                raise
+            return False
+        return True
 
     def upload(self, run: Run, paths: Sequence[Path], folder: str) -> None:
         """Upload files and folders; those that are gone by now are passed over."""
@@ -159,7 +184,7 @@ class MlflowRuns:
                 if key in self._runs:
                     self._client.delete_run(found.info.run_id)
                 else:
-                    self._runs[key] = Run(found.info.run_id, dict(found.data.params), found.info.status)
+                    self._runs[key] = Run(found.info.run_id, dict(found.data.params), dict(found.data.tags), found.info.status)
             token = page.token or ""
         self._doubtful = False
 

@@ -75,11 +75,11 @@ class MlflowSink:
     def _trial_ended(self, event: Event) -> None:
         record = event.data["record"]
         trial_id = record["trial_id"]
-        self._flush(("trial", trial_id), event.time)
+        epochs = self._metrics.pop(("trial", trial_id), [])
         run = self._trial(trial_id, event.time)
         self._runs.write(
             run,
-            metrics=_metrics(_best(record), event.time, 0),
+            metrics=[*epochs, *_metrics(_best(record), event.time, 0)],
             params=flat_params(record["config"]),
             tags=self._trial_tags(trial_id, event.time) | _record_tags(record),
         )
