@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 QUIET = {
@@ -29,10 +30,13 @@ custom searcher one after another; ours never hands out more trials than find ro
 
 
 def prepare_environment(address: str) -> None:
-    """Set the variables; a Ray of our own gets a token that lives in this process and is never written to a file."""
+    """Set the variables; a Ray of our own gets a token that lives in this process and is never written to a file.
+
+    Not where Ray was imported before: by then it has read whether to use one, and its processes would refuse each other.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if address != "local":
+    if address != "local" or ("ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ):
         return
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     known = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or (Path.home() / ".ray/auth_token").exists()

@@ -17,6 +17,7 @@ from orchestrator.resolve import baseline_config
 from orchestrator.search.identity import identity
 from orchestrator.search.ledger import Ledger, spec_to
 from orchestrator.store.records import TrialSpec
+from orchestrator.tracking.tracker import NullTracker
 
 Open = Callable[..., Context]
 
@@ -129,3 +130,49 @@ def test_data_that_cannot_be_loaded_or_has_changed_is_the_users_to_mend(
     visit(small(tmp_path / "b")).splits()
     with pytest.raises(UserError, match="use another `name`"):
         visit(small(tmp_path / "b", "data.limit=150")).splits()
+
+
+@pytest.mark.parametrize(
+    ("verb", "overrides", "events", "begun"),
+    [
+        ("search", [], [], True),
+        ("run", [], [], True),
+        ("run", ["search.backend=local"], [], False),
+        ("run", [], ["created"], True),
+        ("search", [], ["created"], False),  # it may be refused, for want of --resume
+        ("run", [], ["created", "ended", "closed"], False),
+    ],
+)
+def test_ray_is_begun_before_the_tracker_where_trials_are_to_be_trained(
+    verb: str, overrides: list[str], events: list[str], begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr("orchestrator.search.ray_session.begin_ray", lambda _: order.append("ray"))
+
+    def opened(*_: object) -> NullTracker:
+        order.append("tracker")
+        return NullTracker()
+
+    monkeypatch.setattr("orchestrator.tracking.open_tracker", opened)
+    experiment = small(tmp_path, *overrides)
+    ledger = Ledger(visit(experiment).workspace.ledger)
+    facts: dict[str, dict[str, object]] = {
+        "created": {"spec": spec_to(TrialSpec("t0000", {})), "drawn": {}}, "ended": {"status": "finished", "reason": "budget"},
+    }  # fmt: skip
+    if events:
+        ledger.append("opened", total=1)
+    for event in events:
+        ledger.append(event, "" if event == "closed" else "t0000", **facts.get(event, {"trials": 1}))
+    ledger.close()
+    order.clear()
+    with open_run(experiment, lambda _: None, verb=verb, searches=True):
+        pass
+    assert order == ["ray", "tracker"][not begun :]
+
+
+def test_no_ray_is_begun_for_data_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.search.ray_session.begin_ray", lambda _: pytest.fail("begun"))
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    experiment = small(tmp_path, f"data.source=folder:{tmp_path / 'photos'}")
+    with pytest.raises(UserError, match="data.source"), open_run(experiment, lambda _: None, searches=True):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,7 @@ def test_an_ending_has_a_reason() -> None:
 
 
 def test_a_ray_of_our_own_gets_a_token_that_no_file_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
     monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "1"})
     prepare_environment("local")
     assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64

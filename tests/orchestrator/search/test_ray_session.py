@@ -1,0 +1,99 @@
+"""One real Ray serves all sessions of a block, begun ahead; it is made anew where it died, and ends with the block."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import SearchSection
+from orchestrator.search import ray_session
+
+ROOT = Path(__file__).parents[3]
+SEVERAL_SESSIONS = """
+import os, signal, threading, time
+from orchestrator.config import SearchSection
+from orchestrator.search.ray_session import begin_ray, one_ray, ray_session
+
+search = SearchSection(concurrency=2, cpus_per_trial=0.5)
+
+def used():
+    import ray
+    node = ray._private.worker._global_node
+    told = ray.get(ray.remote(num_cpus=0.1)(lambda: "answer").remote())
+    return node.address, told, sorted(node.all_processes)
+
+with one_ray():
+    begun = time.monotonic()
+    begin_ray(search)
+    assert time.monotonic() - begun < 3, "begin_ray waited"
+    with ray_session(search):
+        first = used()
+    time.sleep(1.5)  # its processes live on, though nobody waits for the thread that started them
+    with ray_session(search):
+        second = used()
+    assert first == second and first[1:] == ("answer", ["gcs_server", "raylet"]), (first, second)
+
+    import ray
+    os.kill(ray._private.worker._global_node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+    time.sleep(1.0)
+    with ray_session(search):
+        third = used()
+    assert third[0] != first[0] and third[1] == "answer"
+assert not ray.is_initialized() and not [t for t in threading.enumerate() if t.name == "ray"]
+with ray_session(search):
+    assert used()[1] == "answer"
+assert not ray.is_initialized()
+print("done", ray._private.worker._global_node)
+"""
+
+
+def test_sessions_of_a_block_share_one_ray() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL_SESSIONS], capture_output=True, text=True, cwd=ROOT, timeout=180, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["done", "None"], done.stdout  # before it Ray tells of the killed raylet
+
+
+def test_what_keeps_it_from_coming_up_is_said_where_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise RuntimeError("no room for the object store")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray_session, "prepare_environment", lambda _: None)
+    with ray_session.one_ray():
+        ray_session.begin_ray(SearchSection())
+        with pytest.raises(RuntimeError, match="no room for the object store"), ray_session.ray_session(SearchSection()):
+            pass
+
+
+def test_nothing_is_begun_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    begun: list[object] = []
+    monkeypatch.setattr(ray, "init", lambda **kind: begun.append(kind))
+    monkeypatch.setattr(ray_session, "prepare_environment", lambda _: None)
+    with ray_session.one_ray():
+        ray_session.begin_ray(SearchSection(address="auto"))
+    assert not begun and ray_session._Life.own is None
+
+
+def test_where_ray_was_imported_before_it_stays_as_it_was() -> None:
+    script = """
+import ray
+from orchestrator.config import SearchSection
+from orchestrator.search.ray_session import ray_session
+with ray_session(SearchSection()):
+    print(ray.get(ray.remote(num_cpus=0.1)(lambda: "answer").remote()))
+"""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=env, timeout=120, check=False
+    )  # fmt: skip
+    assert done.stdout.strip() == "answer", done.stderr
