@@ -41,7 +41,7 @@ def run_ray(
         "data": dataclasses.asdict(data), "root": str(workspace.root), "metric": search.metric,
         "timeout_s": search.trial_timeout_s,
     }  # fmt: skip
-    conductor.say("starting Ray and its workers" if search.address == "local" else f"joining Ray at {search.address}")
+    conductor.say("starting workers on Ray" if search.address == "local" else f"joining Ray at {search.address}")
     with signals(raise_now), ray_session(search), contextlib.ExitStack() as stack:
         nodes = None
         if search.address != "local":
