@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator import __version__
+from orchestrator.cli_bundle import add_bundle_verbs
 from orchestrator.cli_options import Address, Json, Overrides, Source, experiment_of, print_json
 from orchestrator.cli_tools import add_tools
-from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.context import Context
@@ -137,12 +137,15 @@ def extend(
     source: Source = None,
     override: Overrides = None,
     address: Address = None,
+    json_: Json = False,
 ) -> None:
     """Add trials to a finished search."""
     from orchestrator.stages.search import run_search_stage
 
     with _open(source, override, verb="search", address=address) as context:
-        run_search_stage(context, resume=True, extra_trials=trials)
+        records = run_search_stage(context, resume=True, extra_trials=trials)
+        if json_:
+            print_json([record.to_dict() for record in records])
         _say(f"next: orchestrate run {shlex.quote(str(context.workspace.root))} renews ensemble, bundle and report")
 
 
@@ -180,6 +183,7 @@ def export(
         str | None, typer.Option(help="the best model (single, few or all members) measured within it, e.g. 5ms")
     ] = None,
     single: Annotated[bool, typer.Option("--single", help="the best single model instead of the ensemble")] = False,
+    json_: Json = False,
 ) -> None:
     """Write the ensemble as one portable folder (ONNX, weights, manifest) and register it in MLflow."""
     from orchestrator.stages.export import milliseconds, run_export
@@ -187,60 +191,27 @@ def export(
     if max_latency is not None:
         milliseconds(max_latency)  # a mistake in it is said before the run is opened
     with _open(source, override) as context:
-        print(run_export(context, max_latency=max_latency, single=single))
+        bundle = run_export(context, max_latency=max_latency, single=single)
+        if json_:
+            print_json({"bundle": bundle})
+        else:
+            print(bundle)
 
 
 @app.command()
-def report(source: Source = None, override: Overrides = None) -> None:
+def report(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
     """Write what was done, what made each improvement and how sure that is, as one HTML page and Markdown."""
     from orchestrator.stages.report import run_report
 
     with _open(source, override) as context:
-        print(run_report(context))
+        page = run_report(context)
+        if json_:
+            print_json({"html": page, "markdown": context.workspace.report_text})
+        else:
+            print(page)
 
 
-@app.command()
-def predict(
-    bundle: Annotated[Path, typer.Argument(help="exported folder")],
-    images: Annotated[list[str], typer.Argument(help="image files, folders or globs")],
-    json_: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="print CSV on standard output")] = False,
-) -> None:
-    """Print the class and probabilities of images, with an exported bundle alone."""
-    from orchestrator.deliver.predict import predict_images, print_rows
-
-    rows = predict_images(bundle, images)
-    print_rows(rows, style="json" if json_ else "csv" if csv else "table")
-    if rows and all("error" in row for row in rows):
-        raise UserError("no image could be read; the reasons stand above")
-
-
-@app.command()
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="exported folder")],
-    folder: Annotated[Path, typer.Argument(help="a folder of labelled images, one subfolder a class")],
-    json_: Json = False,
-) -> None:
-    """Score an exported bundle on labelled images."""
-    from orchestrator.deliver.evaluate import evaluate_bundle, in_words
-
-    scores = evaluate_bundle(bundle, folder)
-    if json_:
-        print_json(scores)
-    else:
-        print(in_words(scores))
-
-
-@app.command()
-def serve(
-    bundle: Annotated[Path, typer.Argument(help="exported folder")],
-    host: Annotated[str, typer.Option(help="address to listen on; other machines reach it only if you say so")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-) -> None:
-    """Serve an exported bundle over HTTP (POST /predict an image)."""
-    from orchestrator.deliver.serve import serve as serve_bundle
-
-    serve_bundle(bundle, host=host, port=port)
+add_bundle_verbs(app)  # here, since help lists the verbs in the order of a run
 
 
 @app.command()
@@ -263,11 +234,15 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False,
     weights: Annotated[str | None, typer.Option(help="pretrained weights: default, a torchvision name, or a file")] = None,
     model: Annotated[str | None, typer.Option(help="backbone of those weights, e.g. mobilenet_v2")] = None,
+    json_: Json = False,
 ) -> None:
     """Look at your data and write a commented experiment file for it."""
     from orchestrator.setup.init import write_experiment
 
     written = write_experiment(data, out, force=force, weights=weights, model=model)
+    if json_:
+        print_json({"experiment": written})
+        return
     print(f"{written}\nnext: orchestrate check {written}")
 
 

@@ -44,6 +44,7 @@ OWN: dict[str, set[str]] = {
     "orchestrator.stages": {"orchestrator", "trainables", "search_spaces"},
     "orchestrator.pipeline": {"orchestrator.stages", "orchestrator.context", "orchestrator.config", "orchestrator.errors"},
     "orchestrator.cli": {"orchestrator", "trainables"},
+    "orchestrator.cli_bundle": {"orchestrator.cli_options", "orchestrator.deliver", "orchestrator.errors"},
     "orchestrator.cli_options": {"orchestrator.config", "orchestrator.context", "orchestrator.experiment_file"},
     "orchestrator.cli_tools": {
         "orchestrator.cli_options", "orchestrator.config", "orchestrator.errors", "orchestrator.report.canvas",
@@ -53,8 +54,8 @@ OWN: dict[str, set[str]] = {
     "orchestrator": set(),
 }  # fmt: skip
 UPWARD = {
-    "orchestrator.cli", "orchestrator.cli_options", "orchestrator.cli_tools", "orchestrator.pipeline", "orchestrator.stages",
-    "orchestrator.context", "orchestrator.__main__",
+    "orchestrator.cli", "orchestrator.cli_bundle", "orchestrator.cli_options", "orchestrator.cli_tools",
+    "orchestrator.pipeline", "orchestrator.stages", "orchestrator.context", "orchestrator.__main__",
 }  # fmt: skip
 """Nothing below imports these."""
 

@@ -42,8 +42,10 @@ class Silent:
 class Lines:
     """One line an event, and a summary at most every half minute."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream or sys.stderr, clock
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, *, name: str = "search"
+    ) -> None:
+        self._stream, self._clock, self._name = stream or sys.stderr, clock, name
         self._last = clock()
 
     def show(self, board: Board, event: str = "") -> None:
@@ -60,7 +62,7 @@ class Lines:
 
     def _print(self, line: str) -> None:
         try:
-            print(f"search: {line}", file=self._stream, flush=True)
+            print(f"{self._name}: {line}", file=self._stream, flush=True)
         except (OSError, ValueError):  # a closed stream must not end a search
             self._stream = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
@@ -108,8 +110,8 @@ def table_of(board: Board) -> Table:
     return table
 
 
-def open_progress() -> Progress:
-    """Return the live table where standard error is a terminal that can draw it, else plain lines."""
+def open_progress(name: str) -> Progress:
+    """Return the live table where standard error is a terminal that can draw it, else plain lines that begin with `name`."""
     if sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb") and "NO_COLOR" not in os.environ:
         return LiveTable()
-    return Lines()
+    return Lines(name=name)

@@ -129,8 +129,8 @@ def _conduct(
     if heads:
         tracker.search_started(_params(experiment), {"data_fingerprint": fingerprint})
     conductor = Conductor(
-        workspace, policy, tracker=tracker, progress=progress or open_progress(), scheduler=scheduler, source=source,
-        figures=figures, worth=worth,
+        workspace, policy, tracker=tracker, progress=progress or open_progress("training" if source is None else "search"),
+        scheduler=scheduler, source=source, figures=figures, worth=worth,
     )  # fmt: skip
     with _closing(conductor, tracker if heads else NullTracker(), again, metric=search.metric if source is not None else ""):
         made_of = identity(experiment, search=source is not None)

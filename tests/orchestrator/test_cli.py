@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.store.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 VENDORS = ("torch", "torchvision", "ray", "mlflow", "optuna", "sklearn", "matplotlib", "numpy")
@@ -60,3 +66,31 @@ def test_version_names_the_vendors() -> None:
     done = orchestrate("--version")
     assert done.returncode == 0
     assert "ray 2." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "patched", "given", "printed"),
+    [
+        (
+            ["report"],
+            "stages.report.run_report",
+            Path("/r/report.html"),
+            {"html": "/r/report.html", "markdown": "/r/report.md"},
+        ),
+        (["export", "--single"], "stages.export.run_export", Path("r/bundle"), {"bundle": "r/bundle"}),
+        (["extend", "3"], "stages.search.run_search_stage", [], []),
+        (["init", "digits"], "setup.init.write_experiment", Path("e.yaml"), {"experiment": "e.yaml"}),
+    ],
+)
+def test_what_a_verb_made_is_one_json_object_where_asked(
+    arguments: list[str], patched: str, given: object, printed: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def open_run(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(workspace=Workspace(Path("/r")))
+
+    monkeypatch.setattr("orchestrator.context.open_run", open_run)
+    monkeypatch.setattr(f"orchestrator.{patched}", lambda *_, **__: given)
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == printed

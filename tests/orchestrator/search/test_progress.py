@@ -46,6 +46,9 @@ def test_lines_come_with_events_and_otherwise_every_half_minute(board: Board) ->
     lines.close(board)
     summary = f"search: {board.summary()}"
     assert stream.getvalue().splitlines() == ["search: t3 failed: no memory", summary, summary]
+    other = io.StringIO()
+    Lines(other, name="training").close(board)
+    assert other.getvalue() == f"training: {board.summary()}\n"
 
 
 def test_a_closed_stream_does_not_end_a_search(board: Board) -> None:
@@ -69,7 +72,7 @@ def test_the_table_shows_running_trials_first_and_counts_the_rest(board: Board) 
 
 def test_without_a_terminal_lines_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert isinstance(open_progress(), Lines)
+    assert isinstance(open_progress("search"), Lines)
     Silent().show(Board("accuracy", "max"))
 
 
