@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,25 @@ FIGURES = "figures"
 PARENT: Key = ("search", "")
 
 
+@dataclass
+class _Unsent:
+    """What the events at hand tell of one trial; times in ms since 1970."""
+
+    first: int
+    last: int = 0
+    metrics: list[Any] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    status: str = ""
+
+
 class MlflowSink:
     """Receives events in order; receiving one twice writes the same rows again, which MLflow keeps once."""
 
     def __init__(self, runs: MlflowRuns, *, name: str, tags: dict[str, str]) -> None:
         self._runs, self._name, self._tags = runs, name, tags
-        self._metrics: dict[Key, list[Any]] = defaultdict(list)
+        self._unsent: dict[str, _Unsent] = {}
         self._handlers: dict[str, Callable[[Event], None]] = {
             "search_started": self._search_started,
             "trial_started": self._trial_started,
@@ -37,14 +50,14 @@ class MlflowSink:
         return self._runs.connect()
 
     def deliver(self, events: Sequence[Event]) -> None:
-        """Write events, the metrics of each run together."""
-        self._metrics.clear()
+        """Write events, what they tell of one trial together: MLflow takes its time for each call."""
+        self._unsent.clear()
         for event in events:
             handler = self._handlers.get(event.kind)
             if handler is not None:
                 handler(event)
-        for key in list(self._metrics):
-            self._flush(key, events[-1].time)
+        for trial_id in list(self._unsent):
+            self._send(trial_id)
 
     def _search_started(self, event: Event) -> None:
         run = self._parent(event.time)
@@ -59,32 +72,44 @@ class MlflowSink:
         self._runs.set_status(run, ENDED.get(status, "FINISHED"), event.time)
 
     def _trial_started(self, event: Event) -> None:
-        trial_id = event.data["trial_id"]
-        run = self._trial(trial_id, event.time)
-        tags = self._trial_tags(trial_id, event.time) | {"status": "running"} | safe_tags(event.data["tags"])
-        self._runs.write(run, params=flat_params(event.data["params"]), tags=tags)
-        self._runs.set_status(run, "RUNNING", event.time)
+        unsent = self._of(event)
+        unsent.params |= flat_params(event.data["params"])
+        unsent.tags |= {"status": "running"} | safe_tags(event.data["tags"])
+        unsent.status = "RUNNING"
 
     def _trial_epoch(self, event: Event) -> None:
-        key, epoch = ("trial", event.data["trial_id"]), event.data["epoch"]
-        self._metrics[key] += _metrics(event.data["metrics"], event.time, epoch)
-        if event.data["dropped"]:
-            run = self._trial(event.data["trial_id"], event.time)
-            self._runs.write(run, tags={f"nonfinite.{name}": f"epoch {epoch}" for name in event.data["dropped"]})
+        unsent, epoch = self._of(event), event.data["epoch"]
+        unsent.metrics += _metrics(event.data["metrics"], event.time, epoch)
+        unsent.tags |= {f"nonfinite.{name}": f"epoch {epoch}" for name in event.data["dropped"]}
 
     def _trial_ended(self, event: Event) -> None:
         record = event.data["record"]
-        trial_id = record["trial_id"]
-        epochs = self._metrics.pop(("trial", trial_id), [])
-        run = self._trial(trial_id, event.time)
-        self._runs.write(
-            run,
-            metrics=[*epochs, *_metrics(_best(record), event.time, 0)],
-            params=flat_params(record["config"]),
-            tags=self._trial_tags(trial_id, event.time) | _record_tags(record),
-        )
-        self._runs.upload(run, _paths(event.data["figures"]), FIGURES)
-        self._runs.set_status(run, ENDED.get(record["status"], "RUNNING"), event.time)
+        unsent, params = self._of(event, record["trial_id"]), flat_params(record["config"])
+        if any(unsent.params.get(name, value) != value for name, value in params.items()):
+            self._send(record["trial_id"])  # what it began with stays, what has changed becomes a tag
+            unsent = self._of(event, record["trial_id"])
+        unsent.params |= params
+        unsent.metrics += _metrics(_best(record), event.time, 0)
+        unsent.tags |= _record_tags(record)
+        unsent.status = ENDED.get(record["status"], "RUNNING")
+        unsent.files = _paths(event.data["figures"])
+        self._send(record["trial_id"])
+
+    def _of(self, event: Event, trial_id: str = "") -> _Unsent:
+        """Return what is still to be sent of an event's trial."""
+        unsent = self._unsent.setdefault(trial_id or event.data["trial_id"], _Unsent(event.time))
+        unsent.last = event.time
+        return unsent
+
+    def _send(self, trial_id: str) -> None:
+        """Write what was gathered of a trial to its run."""
+        unsent = self._unsent.pop(trial_id)
+        tags = self._trial_tags(trial_id, unsent.first)
+        run = self._runs.get(("trial", trial_id), name=trial_id, tags=tags, started=unsent.first)
+        self._runs.write(run, metrics=unsent.metrics, params=unsent.params, tags=tags | unsent.tags)
+        self._runs.upload(run, unsent.files, FIGURES)
+        if unsent.status:
+            self._runs.set_status(run, unsent.status, unsent.last)
 
     def _stage(self, event: Event) -> None:
         name = event.data["name"]
@@ -96,17 +121,9 @@ class MlflowSink:
         self._runs.upload(run, _paths(event.data["artifacts"]), name)
         self._runs.set_status(run, "FINISHED", event.time)
 
-    def _flush(self, key: Key, time: int) -> None:
-        metrics = self._metrics.pop(key, [])
-        if metrics:
-            self._runs.write(self._trial(key[1], time), metrics=metrics)
-
     def _parent(self, time: int) -> Run:
         tags = self._tags | {"search_id": self._runs.search_id, "kind": "search"}
         return self._runs.get(PARENT, name=self._name, tags=tags, started=time)
-
-    def _trial(self, trial_id: str, time: int) -> Run:
-        return self._runs.get(("trial", trial_id), name=trial_id, tags=self._trial_tags(trial_id, time), started=time)
 
     def _trial_tags(self, trial_id: str, time: int) -> dict[str, str]:
         known = {"search_id": self._runs.search_id, "kind": "trial", "trial_id": trial_id}
