@@ -6,6 +6,7 @@ run. Here the mask of (seed, step, layer, element) is a hash of just those (`tra
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -41,7 +42,8 @@ class KeyedDropout(nn.Module):
         spread = torch.unflatten(x, 1, (slots, -1))
         shape = {"element": spread.shape[2:], "channel": spread.shape[2:3], "row": spread.shape[2:2]}[self.kind]
         count = x.shape[0] * shape.numel()
-        draws = uniform(self.keys.unsqueeze(1), torch.arange(count, device=x.device)).squeeze(-1)
+        numbers = _numbers(count) if x.device.type == "cpu" else torch.arange(count, device=x.device)
+        draws = uniform(self.keys.unsqueeze(1), numbers).squeeze(-1)
         kept = (draws >= self.p.unsqueeze(1)).to(x.dtype) / (1 - self.p).unsqueeze(1).to(x.dtype)
         mask = kept.view(slots, x.shape[0], *shape).transpose(0, 1)
         mask = mask.reshape(*mask.shape, *[1] * (spread.dim() - mask.dim()))
@@ -55,6 +57,12 @@ class KeyedDropout(nn.Module):
     def extra_repr(self) -> str:
         """Show what it drops."""
         return f"p={self.p.tolist()}, kind={self.kind}"
+
+
+@functools.lru_cache(maxsize=16)
+def _numbers(count: int) -> Tensor:
+    """Return 0 to count - 1 on the CPU, which every step needs again; what a recorded graph makes on a GPU is its own."""
+    return torch.arange(count)
 
 
 def keyed_layers(model: nn.Module) -> Iterator[KeyedDropout]:
@@ -79,12 +87,12 @@ class StepKeys:
 
     def __init__(self, model: nn.Module, seeds: int | Tensor, *, first: int | Tensor, count: int) -> None:
         """Take one seed and first step for all slots, or one of each a slot [K]; `count` steps follow one another."""
-        self._layers = [(module, _keys(module, seeds, first, count)) for module in keyed_layers(model)]
+        self._layers = [(module._buffers, _keys(module, seeds, first, count).unbind()) for module in keyed_layers(model)]
 
     def set(self, number: int) -> None:
         """Give every layer its keys of the step so many after the first."""
-        for module, keys in self._layers:
-            module.keys = keys[number]
+        for buffers, keys in self._layers:
+            buffers["keys"] = keys[number]
 
 
 def set_keys(model: nn.Module, seeds: int | Tensor, step: int | Tensor) -> None:

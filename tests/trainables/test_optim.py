@@ -121,6 +121,29 @@ def test_steps_and_states_are_those_of_torchs_own_class(family: str, theirs: typ
     assert not any(parameter.grad_fn for parameter in nets[0].parameters())
 
 
+@pytest.mark.parametrize("family", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_heads_alone_take_torchs_fused_step_to_the_same_place(family: str, dtype: torch.dtype) -> None:
+    config = _config(optimizer=family, finetune_depth="head")
+    heads = [nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3)).to(dtype) for _ in range(2)]
+    heads[1].load_state_dict(heads[0].state_dict())
+    fused = build_optimizer(heads[0], config.replace(finetune_depth="all"))
+    assert all(group["fused"] for group in fused.param_groups)
+    assert not any(group["fused"] for group in build_optimizer(_net(config), config.replace(finetune_depth="all")).param_groups)
+    plain = build_optimizer(heads[1], config.replace(finetune_depth="all"))
+    for group in plain.param_groups:
+        group["fused"] = False
+    images = torch.randn(4, 5, dtype=dtype)
+    for _ in range(5):
+        for head, optimizer in zip(heads, (fused, plain), strict=True):
+            optimizer.zero_grad()
+            head(images).square().sum().backward()
+            optimizer.step()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for a, b in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_training_imports_nothing_of_torchs_compiler(optimizer: str) -> None:
     script = f"""
