@@ -177,7 +177,7 @@ class Conductor:
             return None
         spec = self._queue.popleft()
         self._live.add(spec.trial_id)
-        return spec
+        return dataclasses.replace(spec, waits=self._scheduler.waits(spec.config))
 
     def started(self, trial_id: str) -> None:
         """Hear that a worker has a trial."""
@@ -248,6 +248,13 @@ class Conductor:
                 record = self._workspace.load_record(trial_id).replace(status="interrupted", stop_reason=reason)
                 self._workspace.save_record(record)
                 self._tracker.trial_ended(record)
+
+    def tidy(self) -> None:
+        """Drop what nobody needs of the trials that ended; a worker may still have been writing when its trial did."""
+        tidy(
+            self._workspace, self._policy.metric, keep=self._policy.keep_weights, cap_gb=self._policy.disk_cap_gb,
+            unfinished=[unfinished for unfinished, other in self._logs.items() if not other.status],
+        )  # fmt: skip
 
     def close(self) -> None:
         """Close the ledger and the progress display."""
@@ -335,10 +342,7 @@ class Conductor:
         apply(self._logs, self._ledger.append("ended", trial_id, status=record.status, reason=reason, **more))
         self._leave(trial_id, log)
         self._tracker.trial_ended(record, self._draw(record, log))
-        tidy(
-            self._workspace, self._policy.metric, keep=self._policy.keep_weights, cap_gb=self._policy.disk_cap_gb,
-            unfinished=[unfinished for unfinished, other in self._logs.items() if not other.status],
-        )  # fmt: skip
+        self.tidy()
         self._show(sentence(record, self._policy.metric))
 
     def _leave(self, trial_id: str, log: TrialLog) -> None:
