@@ -178,7 +178,7 @@ class Conductor:
             return None
         spec = self._queue.popleft()
         self._live.add(spec.trial_id)
-        return spec
+        return dataclasses.replace(spec, waits=self._scheduler.waits(spec.config))
 
     def started(self, trial_id: str) -> None:
         """Hear that a worker has a trial."""
@@ -250,6 +250,10 @@ class Conductor:
                 self._workspace.save_record(record)
                 self._tracker.trial_ended(record)
 
+    def tidy(self) -> None:
+        """Drop states that a worker was still writing when its trial ended."""
+        self._retention.sweep(unfinished=self._unfinished())
+
     def close(self) -> None:
         """Close the ledger and the progress display."""
         self.board.elapsed = time.monotonic() - self._begun
@@ -257,6 +261,9 @@ class Conductor:
         self._ledger.close()
 
     # --- the parts --------------------------------------------------------------------------------------------------
+
+    def _unfinished(self) -> list[str]:
+        return [trial_id for trial_id, log in self._logs.items() if not log.status]
 
     def _waiting(self) -> bool:
         return any(not self._logs[t].status and self._verdicts.get(t) is Verdict.WAIT for t in self._mine)
@@ -336,7 +343,7 @@ class Conductor:
         apply(self._logs, self._ledger.append("ended", trial_id, status=record.status, reason=reason, **more))
         self._leave(trial_id, log)
         self._tracker.trial_ended(record, self._draw(record, log))
-        self._retention.tidy(record, unfinished=[i for i, other in self._logs.items() if not other.status])
+        self._retention.tidy(record, unfinished=self._unfinished())
         self._show(sentence(record, self._policy.metric))
 
     def _leave(self, trial_id: str, log: TrialLog) -> None:

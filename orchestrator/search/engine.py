@@ -79,7 +79,7 @@ class SlotEngine:
         torch.set_num_threads(threads)
         self._data, self._root, self._metric = DataConfig(**job["data"]), str(job["root"]), str(job["metric"])
         splits_of(self._data)
-        self._slots: dict[str, _Slot] = {}
+        self._at_once, self._slots = slots, dict[str, _Slot]()
         self._changed = threading.Lock()
         self._clock = _Occupancy(slots)
 
@@ -154,7 +154,7 @@ class SlotEngine:
         with contextlib.suppress(_Over, Left):
             run_trial(
                 spec, data=self._data, root=self._root, metric=self._metric, report=slot.report,
-                build=build if spec.trainable == "image" else None,
+                build=build if spec.trainable == "image" else None, at_once=self._at_once,
             )  # fmt: skip
 
 

@@ -151,9 +151,10 @@ def standing_of(events: Sequence[Event]) -> Standing:
 
 def spec_to(spec: TrialSpec) -> dict[str, Any]:
     """Return the JSON-ready form of a spec."""
-    return {**{key: getattr(spec, key) for key in ("trial_id", "kind", "trainable", "parent")}, "config": dict(spec.config)}
+    found = {key: getattr(spec, key) for key in ("trial_id", "kind", "trainable", "parent")}
+    return {**found, "config": dict(spec.config), **({"waits": list(spec.waits)} if spec.waits else {})}
 
 
 def spec_from(values: Mapping[str, Any]) -> TrialSpec:
     """Read back what `spec_to` wrote."""
-    return TrialSpec(**values)
+    return TrialSpec(**{**values, "waits": tuple(values.get("waits", ()))})

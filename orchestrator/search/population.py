@@ -41,10 +41,14 @@ class Population(Keep):
         self._configs[trial_id] = dict(config)
         self._admitted += 1
 
+    def waits(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the ends of all rounds but the last."""
+        return tuple(range(self._interval, int(config.get("epochs", 1)), self._interval))
+
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict:
         """Wait at the end of each round but the last."""
         self._score[trial_id] = score
-        if epoch % self._interval or epoch >= int(self._configs[trial_id].get("epochs", 1)):
+        if epoch not in self.waits(self._configs[trial_id]):
             return Verdict.GO_ON
         self._waiting.add(trial_id)
         return Verdict.WAIT

@@ -48,6 +48,11 @@ class Retention:
         gone = self._drop([*trials[self._keep :], *unusable])
         return gone + self._fit(order, chosen, going)
 
+    def sweep(self, *, unfinished: Collection[str] = ()) -> None:
+        """Drop once more the checkpoints of all that ended."""
+        for trial_id in (self._ended or {}).keys() - set(unfinished):
+            shutil.rmtree(self._workspace.checkpoints(trial_id), ignore_errors=True)
+
     def _new(self, ended: MemberRecord | None, going: Collection[str]) -> list[MemberRecord]:
         """Take in who has ended: at first everybody on the disk who is not going on, then the one given."""
         found = [ended] if ended is not None else []

@@ -139,6 +139,7 @@ def _conduct(
         prepare(conductor)
         if conductor.pending:
             _run_backend(conductor, experiment, data, workspace, ending, alone=source is None and len(conductor.ids) == 1)
+            conductor.tidy()
         reason = ending.reason() if not conductor.finished else ""
         if reason == TIME_BUDGET:
             conductor.stop_all(TIME_BUDGET)

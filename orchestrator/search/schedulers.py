@@ -39,6 +39,9 @@ class Scheduler(Protocol):
     def admit(self, trial_id: str, config: Mapping[str, Any]) -> None:
         """Take a new trial in."""
 
+    def waits(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the epochs after which `judge` may let a trial of this config wait, in order; it never does after others."""
+
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict:
         """Decide after an epoch (1-based)."""
 
@@ -57,6 +60,10 @@ class Keep:
 
     def admit(self, trial_id: str, config: Mapping[str, Any]) -> None:
         """Do nothing."""
+
+    def waits(self, config: Mapping[str, Any]) -> tuple[int, ...]:  # noqa: ARG002
+        """Return none: who is only ever stopped never goes on from where it stood."""
+        return ()
 
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict:  # noqa: ARG002
         """Go on."""

@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from orchestrator.search.ending import SCHEDULER
@@ -22,6 +21,7 @@ from trainables import load_trainable
 from trainables.config import OPEN, TrainConfig, config_hash
 from trainables.contract import NonFiniteLoss, Outcome, Trainable
 from trainables.data import DataConfig, Splits, load_splits
+from trainables.saving import Saving
 
 Report = Callable[[Outcome], bool]
 """Hears of every epoch; False ends the trial."""
@@ -59,13 +59,14 @@ class _Course:
 
 
 def run_trial(
-    spec: TrialSpec, *, data: DataConfig, root: str, metric: str, report: Report, build: Build | None = None
+    spec: TrialSpec, *, data: DataConfig, root: str, metric: str, report: Report, build: Build | None = None, at_once: int = 1
 ) -> MemberRecord:
     """Train `spec` to its end, or until `report` says False, and return its record; it goes on from its newest checkpoint.
 
-    After each epoch: checkpoint; where it is the best so far, validation probabilities and weights; record; report. An epoch
-    that was trained but perhaps not heard of is reported again first. Whatever goes wrong inside is a failed record with
-    the reason, never an exception; a loss that is not finite keeps the best epoch before it.
+    After each epoch: where it is the best so far, weights and validation probabilities; record; checkpoint, where one is due
+    among the `at_once` trials of this process or `spec.waits`; report. The newest checkpoint's epoch is reported again first,
+    and what came after it is trained and reported again. Whatever goes wrong inside is a failed record with the reason, never
+    an exception; a loss that is not finite keeps the best epoch before it.
     """
     workspace = Workspace(root)
     seed = int(spec.config.get("seed", 0))
@@ -82,8 +83,8 @@ def run_trial(
         used = getattr(model, "config", None)
         if isinstance(used, TrainConfig):  # with what "auto" stands for on this device
             record = record.replace(config=used.to_dict(), config_hash=config_hash(used))
-        trial = _Trial(record, model, workspace, metric)
-        return trial.run(report)
+        saving = Saving(workspace.checkpoints(spec.trial_id), waits=spec.waits, at_once=at_once)
+        return _Trial(record, model, workspace, metric, saving).run(report)
     except Exception as error:
         record = _left(workspace, record)
         text = f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error)[-6:])}"
@@ -95,70 +96,82 @@ def run_trial(
 class _Trial:
     """A trainable on its way, with the files that follow it."""
 
-    def __init__(self, record: MemberRecord, model: Trainable, workspace: Workspace, metric: str) -> None:
-        self._record, self._model, self._workspace = record, model, workspace
+    def __init__(self, record: MemberRecord, model: Trainable, workspace: Workspace, metric: str, saving: Saving) -> None:
+        self._record, self._model, self._workspace, self._saving = record, model, workspace, saving
         self._bank = PredictionBank(workspace)
         self._key, self._sign = f"val/{metric}", 1.0 if mode_of(metric) == "max" else -1.0
-        self._course = _Course()
+        self._course, self._reached = _Course(), 0
 
     def run(self, report: Report) -> MemberRecord:
         """Train on to the end; see `run_trial`."""
-        self._resume()
+        with self._saving:
+            self._resume()
+            self._note("running")
+            ending = self._train(report)
+        return self._note(*ending)
+
+    def _train(self, report: Report) -> tuple[str, str, str]:
+        """Train on and return status, stop reason and error."""
         before, started = self._course.seconds, time.monotonic()
-        self._note("running")
         if self._course.epoch and not report(self._outcome()):
-            return self._note("stopped", SCHEDULER)
+            return "stopped", SCHEDULER, ""
         while not self._course.done:
             try:
                 outcome = self._model.step()
             except NonFiniteLoss as error:
-                return self._note("stopped" if self._course.best_epoch else "failed", "nan", f"NonFiniteLoss: {error}")
+                return "stopped" if self._course.best_epoch else "failed", "nan", f"NonFiniteLoss: {error}"
             if self._key not in outcome.metrics:
                 raise ValueError(
                     f"search.metric: the trainable gives no {self._key!r}, it gives {', '.join(sorted(outcome.metrics))}"
                 )
             better = self._course.take(outcome, self._key, self._sign)
             self._course.seconds = before + time.monotonic() - started
-            self._save_state()
             if better:
                 self._save_best()
             self._note("running")
+            self._saving.offer(outcome, self._state)
             if not report(outcome) and not outcome.done:
-                return self._note("stopped", SCHEDULER)
-        return self._note("finished", self._course.stop_reason)
+                return "stopped", SCHEDULER, ""
+        return "finished", self._course.stop_reason, ""
 
     def _outcome(self) -> Outcome:
         course = self._course
         return Outcome(course.epoch, course.last, course.done, course.stop_reason)
 
     def _resume(self) -> None:
-        """Load the newest valid checkpoint; one taken over from another trial leaves this trial's own best as it was."""
-        from trainables.checkpoint import load_newest
+        """Load the newest valid checkpoint; the best epoch, the epochs run and the seconds are those of the record.
 
-        found = load_newest(self._workspace.checkpoints(self._record.trial_id))
-        if found is None:
+        The record is of the checkpoint's epoch or a later one: each epoch is recorded first. So the best stays what its files
+        are of, whether it came after the checkpoint or the checkpoint was taken over from another trial.
+        """
+        trial_id, workspace = self._record.trial_id, self._workspace
+        earlier, state = _earlier(workspace, trial_id), self._saving.load()
+        if state is not None:
+            self._model.load_state(state["model"])
+            self._course = _Course(**state["course"])
+        elif earlier is None or earlier.config_hash != self._record.config_hash:
             return
-        _, state = found
-        self._model.load_state(state["model"])
-        self._course = _Course(**state["course"])
-        if state["owner"] != self._record.trial_id:
-            own = _left(self._workspace, self._record)
-            course = dataclasses.replace(self._course, best_epoch=own.best_epoch, best=dict(own.metrics), seconds=own.seconds)
-            self._course = course
-        elif self._course.best_epoch == self._course.epoch:
-            self._save_best()  # the crash may have come between the checkpoint and these
+        course = self._course
+        if earlier is not None:
+            course.best_epoch, course.best = earlier.best_epoch, dict(earlier.metrics)
+            course.seconds, self._reached = earlier.seconds, earlier.epochs_run
+        if workspace.torn(trial_id).exists() or not workspace.weights(trial_id).exists():
+            course.best_epoch, course.best = 0, {}  # what is whole is the checkpoint: its epoch, or the next one, is the best
+            if state is not None and state["owner"] == trial_id and course.take(self._outcome(), self._key, self._sign):
+                self._save_best()
 
-    def _save_state(self) -> None:
-        from trainables.checkpoint import save
-
-        state: dict[str, Any] = {"owner": self._record.trial_id, "course": dataclasses.asdict(self._course)}
-        folder = self._workspace.checkpoints(self._record.trial_id)
-        save(folder, state | {"model": self._model.state()}, epoch=self._course.epoch)
+    def _state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds, in memory of its own."""
+        return {
+            "owner": self._record.trial_id, "course": dataclasses.asdict(self._course), "model": self._model.state(),
+        }  # fmt: skip
 
     def _save_best(self) -> None:
+        """Replace the best epoch's files; they are torn until the record (`_note`) is of the same epoch."""
         from trainables.checkpoint import save_weights
 
         answers = self._model.predict("val")
+        self._workspace.torn(self._record.trial_id).touch()
         self._bank.forget(self._record.trial_id)  # what older weights said of other splits
         self._bank.put(self._record.trial_id, "val", answers)
         pipeline = getattr(self._model, "pipeline", None)
@@ -169,20 +182,25 @@ class _Trial:
         """Write the record as things stand."""
         course = self._course
         record = self._record.replace(
-            status=status, stop_reason=stop_reason, error=error, epochs_run=course.epoch, best_epoch=course.best_epoch,
-            metrics=dict(course.best), seconds=course.seconds, device=str(getattr(self._model, "device", "cpu")),
-            peak_memory_mb=peak_memory_mb(),
+            status=status, stop_reason=stop_reason, error=error, epochs_run=max(course.epoch, self._reached),
+            best_epoch=course.best_epoch, metrics=dict(course.best), seconds=course.seconds,
+            device=str(getattr(self._model, "device", "cpu")), peak_memory_mb=peak_memory_mb(),
         )  # fmt: skip
         self._workspace.save_record(record)
+        self._workspace.torn(record.trial_id).unlink(missing_ok=True)
         return record
+
+
+def _earlier(workspace: Workspace, trial_id: str) -> MemberRecord | None:
+    """Return the record that an earlier attempt of a trial left, if one did."""
+    return workspace.load_record(trial_id) if workspace.record(trial_id).exists() else None
 
 
 def _left(workspace: Workspace, record: MemberRecord) -> MemberRecord:
-    """Return what an earlier attempt of the trial left, else the record given."""
-    path = Path(workspace.record(record.trial_id))
-    if not path.exists():
+    """Return the record with what the trial has come to, if it has begun."""
+    found = _earlier(workspace, record.trial_id)
+    if found is None:
         return record
-    found = workspace.load_record(record.trial_id)
     return record.replace(
         epochs_run=found.epochs_run,
         best_epoch=found.best_epoch,
@@ -194,9 +212,8 @@ def _left(workspace: Workspace, record: MemberRecord) -> MemberRecord:
 
 def _as_before(workspace: Workspace, trial_id: str, config: TrainConfig) -> TrainConfig:
     """Return the config with what it leaves to the device as an earlier attempt had it, so that a trial goes on as it began."""
-    if not Path(workspace.record(trial_id)).exists():
-        return config
-    before = workspace.load_record(trial_id).config
+    earlier = _earlier(workspace, trial_id)
+    before = earlier.config if earlier is not None else {}
     settled = {key: before[key] for key, left in OPEN.items() if key in before and getattr(config, key) == left}
     return config.replace(**settled)
 

@@ -30,6 +30,8 @@ class TrialSpec:
     trainable: str = "image"
     parent: str = ""
     """Trial id of which this is a refit, bag, boosting stage or snapshot."""
+    waits: tuple[int, ...] = ()
+    """Epochs after which it may be told to wait: its training state is on the disk before it tells of them."""
 
 
 @dataclass(frozen=True)

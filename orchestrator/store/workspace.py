@@ -146,6 +146,10 @@ class Workspace:
         """A member's best-epoch inference weights."""
         return self.member(trial_id) / "weights.safetensors"
 
+    def torn(self, trial_id: str) -> Path:
+        """There while a member's best epoch is being replaced: its files and its record may not be of one epoch."""
+        return self.member(trial_id) / ".torn"
+
     def checkpoints(self, trial_id: str) -> Path:
         """A member's resumable training states."""
         return self.member(trial_id) / "checkpoints"

@@ -16,6 +16,7 @@ from orchestrator.resolve import baseline_config, data_config
 from orchestrator.setup.check import load_data
 from orchestrator.tools.loader_benchmark import bars
 from trainables.config import TrainConfig
+from trainables.saving import EVERY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,12 +32,14 @@ LIFTS = {
     "copy": "data that fit on the GPU stay there; else larger batches",
     "forward": "precision: auto (bf16 where it pays), fewer pixels (train.image_size), a smaller net, or a GPU",
     "backward": "precision: auto (bf16 where it pays), a smaller net, freezing (finetune_depth), or a GPU",
-    "checkpoint": "a faster disk for run_dir, longer epochs, or a smaller net",
+    "checkpoint": "nothing needs to: it is written beside the training, and seldom",
     "logging": "a faster disk for run_dir (the tracker itself is told from another thread)",
 }
 """stage -> what would lift it."""
 ONCE_A_NODE, ONCE_A_VIEW = "once a node", "once a view"
 """How often a stage is paid that is not paid every epoch: decoding into the cache, computing cached features."""
+SELDOM = f"at most {1 / EVERY:.0%}"
+"""What resumable states are given of a training's time."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def benchmark_stages(experiment: Experiment, *, seconds: float = 1.0) -> StageRe
         **_aftermath(model, experiment.run_path, seconds),
     }
     measured = {name: value for name, value in found.items() if value is not None}
-    rare = {"decode": ONCE_A_NODE} if isinstance(splits.train.images, np.ndarray) else {}
+    rare = {"checkpoint": SELDOM} | ({"decode": ONCE_A_NODE} if isinstance(splits.train.images, np.ndarray) else {})
     rare |= dict.fromkeys(("cache", "augment", "copy", "frozen"), ONCE_A_VIEW) if model.features else {}
     return StageReport(measured, rare, tuple(notes), str(model.device))
 

@@ -105,7 +105,7 @@ def test_the_trials_of_a_dead_engine_go_on_from_their_checkpoints(lived: dict[st
     retried = {event["trial_id"] for event in lived["events"] if event["event"] == "retried"}
     assert 1 <= len(retried) <= 4
     heard = Counter((event["trial_id"], event["epoch"]) for event in lived["events"] if event["event"] == "epoch")
-    assert set(heard.values()) == {1}, "no epoch was trained anew after it was heard of"
+    assert set(heard.values()) == {1}, "what was trained again was not told again"
     for trial_id, log in trial_logs(lived["events"]).items():
         assert sorted(log.epochs) == list(range(1, lived["workspace"].load_record(trial_id).epochs_run + 1))
 

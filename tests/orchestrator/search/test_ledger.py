@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,6 @@ def test_logs_count_an_epoch_once_and_follow_a_trial_to_its_end(tmp_path: Path) 
 
 def test_a_spec_survives_the_ledger() -> None:
     assert spec_from(spec_to(SPEC)) == SPEC
+    waiting = dataclasses.replace(SPEC, waits=(2, 4))
+    assert spec_from(json.loads(json.dumps(spec_to(waiting)))) == waiting
+    assert "waits" not in spec_to(SPEC), "the ledger is as it was"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from collections import Counter
@@ -15,13 +16,17 @@ from search_fakes import FakeTrainable, MakeExperiment, Telling, fate_nan
 from orchestrator.errors import Interrupted, UserError
 from orchestrator.resolve import baseline_config
 from orchestrator.search.board import Board
+from orchestrator.search.conductor import Conductor
 from orchestrator.search.interrupt import raise_now
 from orchestrator.search.ledger import read_events, trial_logs
 from orchestrator.search.progress import Silent
 from orchestrator.search.run import run_search, run_specs
+from orchestrator.search.schedulers import SCHEDULERS, Verdict
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord, TrialSpec, ranked
 from orchestrator.store.workspace import Workspace
+from trainables.checkpoint import load_newest
+from trainables.saving import Pace
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -90,6 +95,59 @@ def test_a_search_killed_anywhere_and_resumed_is_the_uninterrupted_search(
         assert set(epochs_in(workspace).values()) == {1}
         restarted = [e["trial_id"] for e in _after_second_opening(workspace) if e["event"] == "started"]
         assert not set(done) & set(restarted), "what had ended is not run again"
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
+def test_a_search_killed_with_no_state_but_those_it_waits_for_is_the_uninterrupted_search(
+    scheduler: str, experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = experiment(trials=4, scheduler=scheduler, algorithm="random", grace_epochs=2)
+    expected = essence(run_search(made, Workspace(tmp_path / "whole"), Telling(), progress=Silent()))
+    monkeypatch.setattr(Pace, "due", lambda *_: False)
+    for at in range(3, 40, 4):
+        workspace = Workspace(tmp_path / f"cut{at}")
+        with contextlib.suppress(Killed):
+            run_search(made, workspace, Telling(), progress=KillAt(at))
+        assert essence(run_search(made, workspace, Telling(), resume=True, progress=Silent())) == expected, f"killed at {at}"
+        assert set(epochs_in(workspace).values()) == {1}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_what_a_trial_tells_is_on_the_disk_and_its_state_where_it_is_to_wait(
+    scheduler: str, experiment: MakeExperiment, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, waited = Conductor.epoch, Counter[int]()
+
+    def epoch(conductor: Conductor, trial_id: str, number: int, metrics: dict[str, float]) -> Verdict:
+        record = workspace.load_record(trial_id)
+        assert (record.status, record.epochs_run) == ("running", number) and workspace.weights(trial_id).exists()
+        assert PredictionBank(workspace).get(trial_id, "val")[:, record.best_epoch].mean() == pytest.approx(0.55, abs=1e-3)
+        verdict = real(conductor, trial_id, number, metrics)
+        if verdict is Verdict.WAIT:
+            waited[number] += 1
+            found = load_newest(workspace.checkpoints(trial_id))
+            assert found is not None and found[0] == found[1]["course"]["epoch"] == number
+        return verdict
+
+    monkeypatch.setattr(Conductor, "epoch", epoch)
+    monkeypatch.setattr(Pace, "due", lambda *_: False)
+    made = experiment(trials=4, scheduler=scheduler, algorithm="random", grace_epochs=2)
+    assert len(run_search(made, workspace, Telling(), progress=Silent())) == 4
+    assert waited == ({2: 4} if scheduler == "pbt" else {})
+
+
+def test_a_state_that_a_worker_wrote_after_its_end_goes_at_the_end(
+    experiment: MakeExperiment, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Conductor.ended
+
+    def ended(conductor: Conductor, trial_id: str, error: str = "") -> None:
+        real(conductor, trial_id, error)
+        (workspace.checkpoints(trial_id) / "epoch-00000001").mkdir(parents=True)
+
+    monkeypatch.setattr(Conductor, "ended", ended)
+    records = run_search(experiment(trials=2, scheduler="none"), workspace, Telling(), progress=Silent())
+    assert not [r.trial_id for r in records if workspace.checkpoints(r.trial_id).exists()]
 
 
 def _after_second_opening(workspace: Workspace) -> list[dict[str, Any]]:

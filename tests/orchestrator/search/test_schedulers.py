@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from orchestrator.search.rungs import Bracket, milestones, quantile
-from orchestrator.search.schedulers import Keep, MedianStopping, Scheduler, SuccessiveHalving, Verdict, make_scheduler
+from orchestrator.search.schedulers import (
+    SCHEDULERS,
+    Keep,
+    MedianStopping,
+    Scheduler,
+    SuccessiveHalving,
+    Verdict,
+    make_scheduler,
+)
 
 EPOCHS = 27
 Curve = Callable[[int, int], float]
@@ -157,6 +165,19 @@ def test_median_stopping_decides_as_brute_force(seed: int) -> None:
     expected = brute_median(curves, 2)
     assert [ends[i] for i in range(25)] == expected
     assert min(expected) < 12
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize(("grace", "epochs"), [(1, 1), (1, 6), (2, 7), (3, 9), (4, 12), (9, 5)])
+def test_a_trial_waits_after_the_epochs_that_were_named_and_no_other(name: str, grace: int, epochs: int) -> None:
+    waited: set[int] = set()
+    rule = make_scheduler(name, grace=grace, reduction=2, seed=0)
+    rng = np.random.default_rng(0)
+    for trial in (f"t{number}" for number in range(20)):
+        rule.admit(trial, {"epochs": epochs})
+        waited |= {e for e in range(1, epochs + 1) if rule.judge(trial, e, float(rng.random())) is Verdict.WAIT}
+    assert waited == set(rule.waits({"epochs": epochs}))
+    assert bool(waited) == (name == "pbt" and grace < epochs)
 
 
 def test_quantile_is_numpys() -> None:

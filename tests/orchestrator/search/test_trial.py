@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from orchestrator.search.trial import peak_memory_mb, run_trial, splits_of
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import Workspace
-from trainables import numerics
+from trainables import checkpoint, numerics, saving
 from trainables.config import TrainConfig, config_hash
 from trainables.contract import Outcome
 from trainables.data import DataConfig
@@ -35,18 +36,41 @@ class Cut(BaseException):
     """The worker dies."""
 
 
-def train(root: Path, *, until: int = 99, config: dict[str, Any] | None = None) -> tuple[MemberRecord, list[int]]:
+def train(
+    root: Path, *, until: int = 99, config: dict[str, Any] | None = None, waits: tuple[int, ...] = (),
+    end: type[BaseException] = Cut,
+) -> tuple[MemberRecord, list[int]]:  # fmt: skip
     """Run (or go on with) trial "a"; it dies while reporting epoch `until`."""
     heard: list[int] = []
 
     def report(outcome: Outcome) -> bool:
         heard.append(outcome.epoch)
         if outcome.epoch == until:
-            raise Cut
+            raise end
         return True
 
-    spec = TrialSpec("a", {**CONFIG, **(config or {})})
+    spec = TrialSpec("a", {**CONFIG, **(config or {})}, waits=waits)
     return run_trial(spec, data=DATA, root=str(root), metric="accuracy", report=report), heard
+
+
+def saved(root: Path) -> list[int]:
+    """Return the epochs of which there are states."""
+    return [int(path.name.removeprefix("epoch-")) for path in sorted(Workspace(root).checkpoints("a").glob("epoch-*"))]
+
+
+def lose(root: Path, *, after: int) -> None:
+    """Drop the states of later epochs: they were never written."""
+    for path in Workspace(root).checkpoints("a").glob("epoch-*"):
+        if int(path.name.removeprefix("epoch-")) > after:
+            shutil.rmtree(path)
+
+
+def results(record: MemberRecord) -> dict[str, Any]:
+    """Return what of a record does not depend on the clock."""
+    values = record.replace(peak_memory_mb=0, seconds=0).to_dict()
+    for name in ("epoch_seconds", "images_per_second"):
+        values["metrics"].pop(name)
+    return values
 
 
 def files(root: Path) -> tuple[bytes, bytes]:
@@ -65,22 +89,144 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MemberRecord]
 def test_a_trial_cut_off_twice_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
     for until in (1, 2):
         with pytest.raises(Cut):
-            train(tmp_path, until=until)
+            train(tmp_path, until=until, waits=(1, 2))
         assert Workspace(tmp_path).load_record("a").status == "running"
     record, heard = train(tmp_path)
     assert heard == [2, 3], "the epoch that was perhaps not heard of comes again, none is trained again"
     assert files(tmp_path) == files(whole[0])
-    varying = {"epoch_seconds", "images_per_second"}
-    ours, theirs = ({k: v for k, v in r.metrics.items() if k not in varying} for r in (record, whole[1]))
-    assert ours == theirs and record.best_epoch == whole[1].best_epoch and record.status == "finished"
+    assert results(record) == results(whole[1]) and record.status == "finished"
+
+
+@pytest.mark.parametrize(("until", "state"), [(until, state) for until in (1, 2, 3) for state in range(until + 1)])
+def test_a_trial_whose_newest_state_is_older_than_its_record_trains_again_and_is_the_same(
+    until: int, state: int, tmp_path: Path, whole: tuple[Path, MemberRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "KEEP", 9)
+    with pytest.raises(Cut):
+        train(tmp_path, until=until, waits=(1, 2, 3))
+    lose(tmp_path, after=state)
+    workspace = Workspace(tmp_path)
+    before, kept = workspace.load_record("a"), files(tmp_path)
+    with pytest.raises(Cut):  # and it is cut off again as soon as it has begun
+        train(tmp_path, until=max(1, state))
+    between = workspace.load_record("a")
+    assert (between.epochs_run, between.best_epoch, between.metrics) == (until, before.best_epoch, before.metrics)
+    assert files(tmp_path) == kept and between.seconds >= before.seconds
+    lose(tmp_path, after=state)
+    record, heard = train(tmp_path)
+    assert heard == list(range(max(1, state), 4))
+    assert files(tmp_path) == files(whole[0])
+    assert results(record) == results(whole[1])
+
+
+@pytest.mark.parametrize("place", ["weights", "record"])
+@pytest.mark.parametrize("state", [0, 1])
+def test_a_crash_while_the_best_is_replaced_leaves_no_mixture(
+    place: str, state: int, tmp_path: Path, whole: tuple[Path, MemberRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Cut):
+        train(tmp_path, until=1, waits=(1,))
+    lose(tmp_path, after=state)
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise Cut
+
+    real = Workspace.save_record
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        if place == "weights":
+            patch.setattr(checkpoint, "save_weights", cut)
+        else:
+            patch.setattr(Workspace, "save_record", lambda w, r: cut() if r.epochs_run == 2 else real(w, r))
+        train(tmp_path)
+    workspace = Workspace(tmp_path)
+    assert workspace.torn("a").exists() and workspace.load_record("a").best_epoch == 1
+    lose(tmp_path, after=state)
+    if state:  # its epoch is whole, whatever happens next
+        with pytest.raises(Cut):
+            train(tmp_path, until=1)
+        first = tmp_path / "first"
+        with pytest.raises(Cut):
+            train(first, until=1)
+        assert files(tmp_path) == files(first) and not workspace.torn("a").exists()
+    record, _ = train(tmp_path)
+    assert files(tmp_path) == files(whole[0]) and not workspace.torn("a").exists()
+    assert results(record) == results(whole[1])
+
+
+def test_a_better_best_is_not_lost_where_training_again_is_only_nearly_the_same(
+    fake: type[FakeTrainable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heights = [0.1, 0.2, 0.3, 0.9, 0.4, 0.5]
+
+    def step(model: FakeTrainable) -> Outcome:
+        model.epoch += 1
+        score = heights[model.epoch - 1]
+        return Outcome(model.epoch, {"val/accuracy": score}, model.epoch == 6, "budget" if model.epoch == 6 else "")
+
+    monkeypatch.setattr(fake, "step", step)
+    with pytest.raises(Cut):
+        train(tmp_path, until=5, waits=(1,))
+    lose(tmp_path, after=1)
+    heights[3] = 0.89
+    record, heard = train(tmp_path)
+    assert heard == [1, 2, 3, 4, 5, 6]
+    assert (record.best_epoch, record.metrics, record.epochs_run) == (4, {"val/accuracy": 0.9}, 6)
+    assert PredictionBank(Workspace(tmp_path)).get("a", "val")[:, 4].mean() == pytest.approx(0.55, abs=1e-3)
+    assert checkpoint.load_weights(Workspace(tmp_path).weights("a"))["epoch"].item() == 4
+
+
+def test_a_trial_of_another_configuration_under_the_same_id_inherits_nothing(fake: type[FakeTrainable], tmp_path: Path) -> None:
+    with pytest.raises(Cut):
+        train(tmp_path, until=2, config={"lr": 5.0})
+    lose(tmp_path, after=0)
+    record, _ = train(tmp_path, config={"lr": 0.5})
+    assert fake and (record.best_epoch, record.score("accuracy")) == (3, pytest.approx(0.15))
+
+
+@pytest.mark.usefixtures("fake")
+def test_no_state_is_written_before_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "EVERY", 10**9)
+    record, heard = train(tmp_path, config={"epochs": 6}, waits=(4,))
+    assert record.status == "finished" and heard == [1, 2, 3, 4, 5, 6]
+    assert saved(tmp_path) == [1, 4], "the first, and the one after which it might have had to wait"
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("end", [SystemExit, Cut])
+def test_a_trial_ended_inside_its_report_leaves_with_its_state_written(
+    end: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoint.save
+
+    def save(*args: Any, **kwargs: Any) -> Path:
+        time.sleep(0.2)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(end):
+        train(tmp_path, until=1, end=end)
+    assert saved(tmp_path) == [1] and Workspace(tmp_path).load_record("a").status == "running"
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_full_disk_is_a_failed_record_that_keeps_what_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: Any, **__: Any) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save)
+        record, heard = train(tmp_path, waits=(1,))
+    assert record.status == "failed" and record.error.startswith("OSError: [Errno 28] No space left on device\n")
+    assert record.best_epoch == record.epochs_run == 1 and heard == []
+    assert Workspace(tmp_path).load_record("a") == record and all(files(tmp_path))
+    again, _ = train(tmp_path, waits=(1,))
+    assert (again.status, again.epochs_run, again.best_epoch) == ("finished", 3, 3)
 
 
 def test_a_crash_between_checkpoint_and_probabilities_loses_neither(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     workspace, record = Workspace(tmp_path), whole[1]
-    newest = sorted(workspace.checkpoints("a").iterdir())
-    for checkpoint in newest[1:] if record.best_epoch < 3 else []:
-        shutil.rmtree(checkpoint)  # back to an epoch at or before the best one
+    lose(tmp_path, after=record.best_epoch)
     workspace.weights("a").unlink()
     workspace.predictions("a", "val").unlink()
     again, _ = train(tmp_path)
@@ -116,11 +262,9 @@ def test_a_member_outlives_the_file_of_the_weights_it_started_from(tmp_path: Pat
 def test_a_finished_trial_started_again_only_says_so(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     record, heard = train(tmp_path)
-    assert (
-        heard == [3]
-        and record.status == "finished"
-        and record.replace(peak_memory_mb=0, seconds=0) == whole[1].replace(peak_memory_mb=0, seconds=0)
-    )
+    assert heard == list(range(heard[0], 4)), "from the newest state there is"
+    assert results(record) == results(whole[1]) and record.status == "finished"
+    assert record.seconds >= whole[1].seconds and files(tmp_path) == files(whole[0])
 
 
 def test_the_record_says_what_it_cost_and_where_it_ran(whole: tuple[Path, MemberRecord]) -> None:
