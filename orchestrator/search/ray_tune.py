@@ -32,6 +32,8 @@ from trainables.data import DataConfig
 
 STDERR = 2
 """The file descriptor that Ray leads into a worker's log, whatever `sys.stderr` is there."""
+LEAVING = ("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
+"""How long a worker waits for its last trial to leave before it fails the next; Ray's 2 s may be less than a state's write."""
 
 
 def run_ray(
@@ -221,6 +223,7 @@ def train_on_ray(config: dict[str, Any]) -> None:
     from trainables.allocator import keep_freed_memory
     from trainables.contract import Outcome
 
+    os.environ.setdefault(*LEAVING)  # read here, where a cluster's nodes do not have the driver's environment
     keep_freed_memory()
     job = json.loads(config["job"])
 

@@ -17,7 +17,7 @@ from orchestrator.search.ray_tune import _Course, _Ender
 
 ROOT = Path(__file__).parents[3]
 WORKER = """
-import json, sys, time
+import json, os, sys, time
 from types import SimpleNamespace
 from ray import tune
 from orchestrator.search import trial
@@ -27,6 +27,7 @@ from trainables.contract import Outcome
 def run(*_, report, **__):
     for epoch in range(1, 4):
         report(Outcome(epoch, {}, epoch == 3, ""))
+    print("leaves in", os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"], flush=True)
     time.sleep(float(sys.argv[2]))
 
 trial.run_trial, tune.report = run, lambda told: print(json.loads(told["outcome"])["epoch"], flush=True)
@@ -69,5 +70,6 @@ def test_a_worker_in_which_no_epoch_ends_ends_itself(timeout_s: float, hangs_s: 
         stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
     assert done.stdout.split()[:3] == ["1", "2", "3"]
+    assert "leaves in 600" in done.stdout, "the write of a large state is waited for before the worker's next trial"
     assert ("end" in done.stdout, done.returncode) == (not ended, int(ended))
     assert ("Timeout" in done.stderr and "in run" in done.stderr) == ended, done.stderr
