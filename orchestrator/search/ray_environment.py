@@ -17,7 +17,6 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_MAX_PENDING_TRIALS_PG": "1024",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -26,8 +25,7 @@ QUIET = {
 """What the user's own environment does not say is set so; the ledger, not Tune's snapshots, is what a search goes on from.
 
 Ray would start idle workers that Tune's trials, in an environment of their own, never use. Tune would start the workers of a
-custom searcher one after another; ours never hands out more trials than find room. It would fail the next trial of a worker
-whose last one takes more than 2 s to leave: to end the write of a large state may.
+custom searcher one after another; ours never hands out more trials than find room.
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import os
 from typing import Any
 
 from ray import tune
@@ -12,6 +13,8 @@ from orchestrator.search.ledger import spec_from
 
 STDERR = 2
 """The file descriptor that Ray leads into a worker's log, whatever `sys.stderr` is there."""
+LEAVING = ("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
+"""How long a worker waits for its last trial to leave before it fails the next; Ray's 2 s may be less than a state's write."""
 
 
 def train_on_ray(config: dict[str, Any]) -> None:
@@ -24,6 +27,7 @@ def train_on_ray(config: dict[str, Any]) -> None:
     from trainables.contract import Outcome
     from trainables.data import DataConfig
 
+    os.environ.setdefault(*LEAVING)  # here, since a cluster's nodes do not have the driver's environment
     keep_freed_memory()
     job = json.loads(config["job"])
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 WORKER = """
-import json, sys, time
+import json, os, sys, time
 from types import SimpleNamespace
 from ray import tune
 from orchestrator.search import trial
@@ -25,7 +25,7 @@ def run(*_, report, **__):
 
 trial.run_trial, tune.report = run, lambda told: print(json.loads(told["outcome"])["epoch"], flush=True)
 train_on_ray({"job": sys.argv[1]})
-print("end")
+print("end", os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"])
 """
 
 
@@ -40,7 +40,7 @@ def test_a_worker_in_which_no_epoch_ends_ends_itself(timeout_s: float, hangs_s: 
         stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
     assert done.stdout.split()[:3] == ["1", "2", "3"]
-    assert ("end" in done.stdout, done.returncode) == (not ended, int(ended))
+    assert ("end 600" in done.stdout, done.returncode) == (not ended, int(ended)), "a large state's write is waited for"
     assert ("Timeout" in done.stderr and "in run" in done.stderr) == ended, done.stderr
 
 
