@@ -1,6 +1,6 @@
 """K image models training as one array: their tensors are views of the packed ones, so each stays an ordinary model.
 
-Only forward, backward and the optimiser's step are shared. Data order, augmentation, loss, rate, averaging, evaluation and
+Forward, backward and the optimiser's step are shared, and so is the making of batches. Loss, rate, averaging, evaluation and
 state are each model's own code, on its own slice; one that has left keeps its slice of an array that no longer moves.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from trainables.batches import Request, make_batches
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
 from trainables.keyed_dropout import StepKeys
@@ -86,9 +87,7 @@ class SlotArray:
         self._mirror_modes()
         first = torch.tensor([model.epoch * model.steps for model in self.models], device=self.seeds.device)
         keys = StepKeys(self.packed, self.seeds, first=first, count=self.models[0].steps)
-        streams = [model.batches() for model in self.models]
-        for number in range(self.models[0].steps):
-            batches = [next(stream) for stream in streams]
+        for number, batches in enumerate(make_batches([Request(model.source, model.epoch) for model in self.models])):
             keys.set(number)
             norms.append(self._step(number, batches, scores))
         self._note_steps()
