@@ -27,6 +27,7 @@ class ArrayStep:
         Of `config` the precision and the memory format count, which all slots share.
         """
         self.net, self.optimizer, self.clips = net, optimizer, clips
+        self.clipping = bool((clips > 0).any())  # looked at once: multiplying by ones costs an operation a parameter
         self.precision, self.memory_format = config.precision, memory_format(config)
         self.losses = [_on(loss, clips.device) for loss in losses]
         self.keyed = list(keyed_layers(net))
@@ -51,7 +52,8 @@ class ArrayStep:
         losses = torch.stack([loss(*pair) for loss, *pair in zip(self.losses, outputs, more[:slots], strict=True)])
         losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
         norms = self.optimizer.grad_norms()
-        self.optimizer.clip(norms, self.clips)
+        if self.clipping:
+            self.optimizer.clip(norms, self.clips)
         self.optimizer.step()
         return outputs.detach(), losses.detach(), norms
 
