@@ -1,7 +1,7 @@
 """K image models training as one array: their tensors are views of the packed ones, so each stays an ordinary model.
 
-Forward, backward and the optimiser's step are shared, and so is the making of batches. Loss, rate, averaging, evaluation and
-state are each model's own code, on its own slice; one that has left keeps its slice of an array that no longer moves.
+A step is shared, from the images to the optimiser, and so is the making of batches. Rates, averaging, evaluation and state are
+each model's own code, on its own slice; one that has left keeps its slice of an array that no longer moves.
 """
 
 from __future__ import annotations
