@@ -51,8 +51,8 @@ class Trials:
 def trials_of(model: ImageModel, slots: int) -> Trials:
     """Return so many trials on random images and the targets of the model's own data."""
     images = [random_batch(model) for _ in range(slots)]
-    rows = torch.arange(model.config.batch_size, device=model.device)
-    return Trials(model, images, [model.aims[(rows + slot) % len(model.aims)] for slot in range(slots)])
+    rows, aims = torch.arange(model.config.batch_size, device=model.device), model.portion.aims
+    return Trials(model, images, [aims[(rows + slot) % len(aims)] for slot in range(slots)])
 
 
 def _solo_steps(trials: Trials) -> list[Run]:

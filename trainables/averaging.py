@@ -28,8 +28,7 @@ class WeightAverage:
         """
         count = self.count
         keep = count / (count + 1) if self.kind == "swa" else min(self.decay, (1 + count) / (10 + count))
-        for mean, value in zip(self.model.parameters(), model.parameters(), strict=True):
-            mean.lerp_(value.detach(), 1 - keep)
+        torch._foreach_lerp_(list(self.model.parameters()), [value.detach() for value in model.parameters()], 1 - keep)
         self.count += 1
 
     @torch.no_grad()

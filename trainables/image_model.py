@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -12,28 +13,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.augment import augment_batch, parse_set
+from trainables.augment import parse_set
 from trainables.averaging import WeightAverage
+from trainables.batches import Request, Source, make_batches, ready
 from trainables.config import TrainConfig
 from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
-from trainables.data.rows import rows_of
 from trainables.feature_feed import open_features
-from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch, training_stream
-from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, check_task, prepare
+from trainables.feed import ImageFeed, training_stream
+from trainables.inference import SCALE, SHIFT, InferenceModel, build_network, check_task
 from trainables.keyed_dropout import StepKeys, use_keyed_dropout
 from trainables.loop import Batch, StepRules, evaluate, train_epoch
 from trainables.losses import build_loss
 from trainables.metrics import evaluate_probabilities
-from trainables.mixing import mix_batch
 from trainables.models import input_pipeline
 from trainables.models.freezing import apply_depth, recalibrate_bn
 from trainables.numerics import settled
 from trainables.optim import build_optimizer, set_lr
-from trainables.runtime import choose_device, make_scaler, memory_format, parameter_dtype, place, seeded, to_cpu
+from trainables.portion import choose_portion
+from trainables.runtime import choose_device, make_scaler, memory_format, place, seeded, to_cpu
 from trainables.schedules import Plateau, multiplier
 from trainables.stopping import Patience
-from trainables.teacher import teacher_of
 from trainables.tta import views
 
 CALIBRATION_BATCHES = 50
@@ -53,14 +53,20 @@ class ImageModel:
         self.pipeline = input_pipeline(config, splits)
         network = build_network(config, self.pipeline, outputs=splits.outputs)
         self.config = config = settled(config, network, self.pipeline, self.device)
-        self.dtype = parameter_dtype(config.precision)
         network = place(network, config, self.device)
         self.model = use_keyed_dropout(network).to(self.device)
         self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
-        self.feeds = {"train": ImageFeed(splits.train.images, self.device)}
-        self.stream = training_stream(splits.train, self.feeds["train"], workers=config.workers, batch_size=config.batch_size)
-        self.features = open_features(self.model, config, splits, self.pipeline, ready=self.ready, stream=self.stream)
-        self._choose_rows()
+        self.portion = choose_portion(config, splits, self.device)
+        self.steps = self.portion.steps
+        feed = ImageFeed(splits.train.images, self.device)
+        stream = training_stream(splits.train, feed, workers=config.workers, batch_size=config.batch_size)
+        self.feeds, self.source = (
+            {"train": feed},
+            Source(config, self.portion, feed, stream, self.pipeline, len(splits.classes)),
+        )
+        self.features = open_features(self.model, config, splits, self.pipeline, ready=self.ready, stream=stream)
+        loss = build_loss(config, self.portion.targets, splits.outputs)
+        self.rules = StepRules(loss, precision=config.precision, clip_norm=config.clip_norm)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = make_scaler(config.precision, self.device)
         self.plateau, self.patience = Plateau(config), Patience(config.patience)
@@ -68,28 +74,6 @@ class ImageModel:
         self.epoch = 0
         self._frozen = False  # whether the stages that stay frozen are
         self._predicted: tuple[int, NDArray[np.float32]] | None = None
-
-    def _choose_rows(self) -> None:
-        """Choose the training rows, and from them the scale of the targets and the loss."""
-        config, targets = self.config, self.splits.train.targets
-        self.rows = rows_of(config, targets)
-        drawn: NDArray[Any] = targets[self.rows]
-        self.shift, self.scale = 0.0, 1.0
-        if config.task == "regression":
-            self.shift, self.scale = float(drawn.mean()), float(drawn.std()) or 1.0
-            drawn = (drawn - self.shift) / self.scale
-        self.labels = torch.from_numpy(drawn).to(self.device)
-        self.aims = self._aims()
-        self.steps = steps_per_epoch(len(self.rows), config.batch_size)
-        loss = build_loss(config, drawn, self.splits.outputs)
-        self.rules = StepRules(loss, precision=config.precision, clip_norm=config.clip_norm)
-
-    def _aims(self) -> Tensor:
-        """Return what the chosen rows are trained towards: a teacher's answers where there is one, else the labels."""
-        taught = teacher_of(self.config, len(self.splits.train), self.splits.outputs)
-        if taught is None:
-            return self.labels
-        return ((torch.from_numpy(taught[self.rows]).to(self.dtype) - self.shift) / self.scale).to(self.device)
 
     def step(self) -> Outcome:
         """Train one epoch and evaluate on the validation split; raises NonFiniteLoss."""
@@ -126,9 +110,14 @@ class ImageModel:
     def batches(self) -> Iterator[Batch]:
         """Yield the augmented, normalised training batches of the epoch to come (or the features that stand for them)."""
         if not self.features:
-            return self._batches(self.epoch)
-        parts = self._order(self.epoch)[0].tensor_split(self.steps)
-        return self.features.batches(self.epoch, parts, rows=self.rows, labels=self.labels, aims=self.aims)
+            return self._batches()
+        portion = self.portion
+        parts = portion.order(self.epoch)[0].tensor_split(self.steps)
+        return self.features.batches(self.epoch, parts, rows=portion.rows, labels=portion.labels, aims=portion.aims)
+
+    def _batches(self, *, mixed: bool = True) -> Iterator[Batch]:
+        request = Request(self.source, self.epoch, mixed=mixed, layout=memory_format(self.config))
+        return (batch for [batch] in make_batches([request]))
 
     def factor(self, number: int) -> float:
         """Return what a step of the epoch to come multiplies the learning rate with: schedule and plateau."""
@@ -143,15 +132,15 @@ class ImageModel:
         """Close an epoch whose training pass had these scores and took so long: settle weights, evaluate, report."""
         started = time.perf_counter()
         set_lr(self.optimizer, self.config, self.factor(self.steps - 1))
-        self._settle(self.epoch)
+        self._settle()
         self.epoch += 1
-        in_units = {name: value * self.scale if name in IN_UNITS else value for name, value in trained.items()}
+        in_units = {name: value * self.portion.scale if name in IN_UNITS else value for name, value in trained.items()}
         metrics = {f"train/{name}": value for name, value in in_units.items() if name != "grad_norm"}
         metrics["lr"] = max(float(group["lr"]) for group in self.optimizer.param_groups)
         metrics |= self._validate()
         metrics |= {
             "grad_norm": trained["grad_norm"],
-            "images_per_second": len(self.rows) / max(seconds, 1e-9),
+            "images_per_second": len(self.portion.rows) / max(seconds, 1e-9),
             "epoch_seconds": seconds + time.perf_counter() - started,
         }
         return self._outcome(metrics)
@@ -161,57 +150,31 @@ class ImageModel:
         keys.set(number)
         set_lr(self.optimizer, self.config, self.factor(number))
 
-    def _settle(self, epoch: int) -> None:
+    def _settle(self) -> None:
         """Do what follows a training pass: SWA's update, and BatchNorm statistics measured anew where they are asked for."""
         if self.config.bn == "recalibrate":
-            recalibrate_bn(self.model, self._calibration(epoch))
+            recalibrate_bn(self.model, self._calibration())
         if self.average is None:
             return
-        if self.average.kind == "swa" and epoch + 1 > self.config.swa_start * self.config.epochs:
+        if self.average.kind == "swa" and self.epoch + 1 > self.config.swa_start * self.config.epochs:
             self.average.update(self.model)
         if self.average.count:
-            self.average.refresh_buffers(self.model, self._calibration(epoch))
-
-    def _order(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return positions in `rows` in the order of an epoch, and a number for each that names its random draws."""
-        if self.config.sampler == "balanced":
-            positions = balanced(self.splits.train.targets[self.rows].astype(np.int64), seed=self.config.seed, epoch=epoch)
-            return positions, torch.arange(len(positions))
-        positions = shuffled(len(self.rows), seed=self.config.seed, epoch=epoch)
-        return positions, positions
-
-    def _batches(self, epoch: int, *, mixed: bool = True) -> Iterator[Batch]:
-        """Yield an epoch's augmented, normalised training batches; the same ones whenever asked."""
-        config, rows = self.config, torch.from_numpy(self.rows)
-        positions, names = self._order(epoch)
-        parts = list(zip(positions.tensor_split(self.steps), names.tensor_split(self.steps), strict=True))
-        stream = self.stream([rows[chosen] for chosen, _ in parts])
-        for images, (chosen, named) in zip(stream, parts, strict=True):
-            draws: dict[str, Any] = {"seed": config.seed, "epoch": epoch, "sample_index": named.to(self.device)}
-            images = augment_batch(images, name=config.augmentation, magnitude=config.magnitude, dtype=self.dtype, **draws)
-            chosen = chosen.to(self.device)
-            labels, targets = self.labels[chosen], self.aims[chosen]
-            if mixed and (config.mixup or config.cutmix):
-                classes = len(self.splits.classes)
-                images, targets = mix_batch(images, targets, classes=classes, mixup=config.mixup, cutmix=config.cutmix, **draws)
-            yield Batch(self.ready(images), targets, labels)
+            self.average.refresh_buffers(self.model, self._calibration())
 
     def ready(self, images: Tensor) -> Tensor:
         """Return float images in [0, 1] as the network takes them: size, normalisation, memory layout."""
-        images = prepare(images, self.pipeline)
-        return images.contiguous(memory_format=memory_format(self.config))
+        return ready(images, self.pipeline, memory_format(self.config))
 
-    def _calibration(self, epoch: int) -> Iterator[Tensor]:
-        for number, batch in enumerate(self._batches(epoch, mixed=False)):
-            if number == CALIBRATION_BATCHES:
-                return
-            yield batch.images
+    def _calibration(self) -> Iterator[Tensor]:
+        """Yield unmixed training images of the present epoch."""
+        return (batch.images for batch in itertools.islice(self._batches(mixed=False), CALIBRATION_BATCHES))
 
     def inference(self, tta: str | None = None) -> InferenceModel:
         """Return the live network (the averaged one where there is one) from stored images to probabilities."""
         average = self.average.model if self.average is not None and self.average.count else None
         config = self.config if tta is None else self.config.replace(tta=tta)
-        return InferenceModel(average or self.network, self.pipeline, config=config, shift=self.shift, scale=self.scale)
+        shift, scale = self.portion.shift, self.portion.scale
+        return InferenceModel(average or self.network, self.pipeline, config=config, shift=shift, scale=scale)
 
     def _evaluate(self, split: str, tta: str | None = None) -> NDArray[np.float32]:
         part = self.splits.part(split)
@@ -281,5 +244,5 @@ class ImageModel:
         served = self.average.model if self.average is not None and self.average.count else self.model
         found = {name: value.detach().cpu().clone() for name, value in served.state_dict().items()}
         if self.config.task == "regression":
-            found |= {SHIFT: torch.tensor(self.shift), SCALE: torch.tensor(self.scale)}
+            found |= {SHIFT: torch.tensor(self.portion.shift), SCALE: torch.tensor(self.portion.scale)}
         return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.randomness import key, uniform
+from trainables.randomness import extended, key, uniform
 
 TRIES = 12
 """Rejection steps of a gamma draw; each accepts with p >= 0.95, so that all fail once in 10^15."""
@@ -31,26 +31,33 @@ def mix_batch(
     Targets that are soft already are mixed as they are.
 
     `mixup` and `cutmix` are the alpha of their Beta(alpha, alpha), 0 is off; where both are on, each sample takes one of
-    them with p = 0.5. `sample_index` [B] names the samples' draws, so that batching changes no share.
+    them with p = 0.5. `sample_index` [B] names the samples' draws, so that batching changes no share. Several batches of one
+    size may come at once: then it is [..., size], `seed` and `epoch` broadcast over it, and neighbours are those of a batch.
     """
-    index = sample_index.to(images.device)
-    use_cutmix = uniform(key(seed, "mix", epoch, 0, device=images.device), index).squeeze(-1) < 0.5 * (1 + (mixup == 0.0))
     if mixup == 0.0 and cutmix == 0.0:
         return images, soften(targets, classes=classes, dtype=images.dtype)
+    index = sample_index.to(images.device)
+    keys, size = key(seed, "mix", epoch, device=images.device), index.shape[-1]
+    use_cutmix = (uniform(extended(keys, 0), index).squeeze(-1) < 0.5 * (1 + (mixup == 0.0))).flatten()
     share = torch.ones(len(images), dtype=torch.float64, device=images.device)
     mixed = images
     if mixup:
-        drawn = beta(mixup, key(seed, "mix", epoch, 1, device=images.device), index)
+        drawn = beta(mixup, extended(keys, 1), index).flatten()
         share = drawn if cutmix == 0.0 else torch.where(use_cutmix, share, drawn)
-        mixed = blend(images, share)
+        mixed = blend(images, share, size=size)
     if cutmix:
-        drawn = beta(cutmix, key(seed, "mix", epoch, 2, device=images.device), index)
-        centre = uniform(key(seed, "mix", epoch, 3, device=images.device), index, 2)
+        drawn = beta(cutmix, extended(keys, 2), index).flatten()
+        centre = uniform(extended(keys, 3), index, 2).flatten(0, -2)
         inside, left = boxes(1.0 - drawn, centre, height=images.shape[2], width=images.shape[3])
         inside = inside & use_cutmix.view(-1, 1, 1)
-        mixed = torch.where(inside.unsqueeze(1), images.roll(1, 0), mixed)
+        mixed = torch.where(inside.unsqueeze(1), neighbours(images, size), mixed)
         share = torch.where(use_cutmix, left, share)
-    return mixed, blend(soften(targets, classes=classes, dtype=images.dtype), share)
+    return mixed, blend(soften(targets, classes=classes, dtype=images.dtype), share, size=size)
+
+
+def neighbours(values: Tensor, size: int) -> Tensor:
+    """Return values [B, ...] with each row's neighbour in its place: the row before it in its batch of `size`, in a circle."""
+    return torch.unflatten(values, 0, (len(values) // size, size)).roll(1, 1).flatten(0, 1)
 
 
 def soften(targets: Tensor, *, classes: int, dtype: torch.dtype) -> Tensor:
@@ -58,10 +65,10 @@ def soften(targets: Tensor, *, classes: int, dtype: torch.dtype) -> Tensor:
     return F.one_hot(targets, classes).to(dtype) if classes and not targets.is_floating_point() else targets.to(dtype)
 
 
-def blend(values: Tensor, share: Tensor) -> Tensor:
-    """Return share * own + (1 - share) * neighbour's, for values [B, ...] and shares [B]."""
+def blend(values: Tensor, share: Tensor, *, size: int = 0) -> Tensor:
+    """Return share * own + (1 - share) * neighbour's, for values [B, ...] and shares [B], in batches of `size` (0: one)."""
     weight = share.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
-    return weight * values + (1.0 - weight) * values.roll(1, 0)
+    return weight * values + (1.0 - weight) * neighbours(values, size or len(values))
 
 
 def boxes(area: Tensor, centre: Tensor, *, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -81,10 +88,13 @@ def boxes(area: Tensor, centre: Tensor, *, height: int, width: int) -> tuple[Ten
 
 
 def beta(alpha: float, keys: Tensor, index: Tensor) -> Tensor:
-    """Return float64 [B] drawn from Beta(alpha, alpha), each from its key and index alone."""
-    draws = uniform(keys, index, 2 * (3 * TRIES + 1)).view(len(index), 2, -1)
-    logs = _log_gamma_draw(alpha, draws)
-    return torch.sigmoid(logs[:, 0] - logs[:, 1])
+    """Return float64 [..., B] drawn from Beta(alpha, alpha), each from its key and index alone."""
+    logs = _log_gamma_draw(alpha, torch.unflatten(uniform(keys, index, 2 * (3 * TRIES + 1)), -1, (2, -1)))
+    odds = logs[..., 0] - logs[..., 1]
+    if index.device.type != "cpu":
+        return torch.sigmoid(odds)
+    # batch by batch: the last bits of a CPU's sigmoid depend on how far from the tensor's end a value lies
+    return torch.stack([torch.sigmoid(own) for own in odds.reshape(-1, odds.shape[-1])]).view(odds.shape)
 
 
 def _log_gamma_draw(alpha: float, draws: Tensor) -> Tensor:

@@ -35,9 +35,22 @@ def _finalise(x: Tensor) -> Tensor:
 def key(seed: int | Tensor, stream: str, *words: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Mix a seed (or one seed a slot), a named stream and further words (epoch, step, layer) into one int64 key tensor."""
     mixed = _finalise(torch.as_tensor(seed, dtype=torch.int64, device=device) + _GOLDEN)
-    for word in (STREAMS[stream], *words):
-        mixed = _finalise(mixed + torch.as_tensor(word, dtype=torch.int64, device=device) * _GOLDEN + _GOLDEN)
-    return mixed
+    return extended(mixed, STREAMS[stream], *words)
+
+
+def extended(keys: Tensor, *words: int | Tensor) -> Tensor:
+    """Mix further words into a key: `extended(key(seed, stream, a), b)` is `key(seed, stream, a, b)`."""
+    for word in words:
+        if isinstance(word, Tensor):
+            keys = _finalise(keys + word.to(keys.device, torch.int64) * _GOLDEN + _GOLDEN)
+        else:  # folded here: one operation, and no copy to the device
+            keys = _finalise(keys + _signed(int(word) * _GOLDEN + _GOLDEN))
+    return keys
+
+
+def _signed(number: int) -> int:
+    """Return an integer modulo 2**64 as a signed 64-bit one."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def uniform(keys: Tensor, index: Tensor, draws: int = 1) -> Tensor:

@@ -163,7 +163,7 @@ def _input(model: ImageModel, seconds: float, notes: list[str]) -> dict[str, flo
     from trainables.data.loader import LoaderSettings, RowLoader
 
     config, device = model.config, model.device
-    rows = torch.from_numpy(model.rows[: config.batch_size])
+    rows = torch.from_numpy(model.portion.rows[: config.batch_size])
     loader = RowLoader(model.splits.train, LoaderSettings())
     host = next(loader.batches([rows]))
     images = host.to(device)
@@ -230,7 +230,7 @@ def _aftermath(model: ImageModel, run_path: Path, seconds: float) -> dict[str, f
             journal.append("trial_epoch", metrics)
             journal.sync()
 
-        rows = len(model.rows)
+        rows = len(model.portion.rows)
         checkpoint = timed(lambda: save(Path(folder) / "state", model.state(), epoch=1), images=rows, seconds=seconds)
         logging = timed(log, images=rows, seconds=seconds)
         journal.close()

@@ -129,10 +129,10 @@ def test_views_are_augmented_computed_when_wanted_and_all_seen_each_round(splits
     for epoch in (0, 1):
         augmented = augment_batch(images, name="crop_flip", seed=0, epoch=views[epoch], sample_index=torch.arange(len(images)))
         wanted = model.features.cut.prefix(model.ready(augmented))
-        order = torch.arange(len(images))
-        (batch,) = model.features.batches(epoch, [order], rows=order.numpy(), labels=model.labels, aims=model.aims)
+        order, known = torch.arange(len(images)), model.portion.labels
+        (batch,) = model.features.batches(epoch, [order], rows=order.numpy(), labels=known, aims=known)
         torch.testing.assert_close(batch.images, wanted, atol=1e-5, rtol=1e-5)
-        assert torch.equal(batch.labels, model.labels)
+        assert torch.equal(batch.labels, known)
 
 
 def test_seeds_see_the_views_in_other_orders(splits: Splits) -> None:

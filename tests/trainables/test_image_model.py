@@ -12,6 +12,7 @@ from torch import nn
 from trainings import config, same, train
 
 from trainables import feed
+from trainables.batches import Request, make_batches
 from trainables.config import TrainConfig
 from trainables.contract import NonFiniteLoss
 from trainables.data.dataset import ImageSet, Splits
@@ -229,7 +230,7 @@ def test_recalibrated_norms_describe_the_training_images(few: Splits) -> None:
     """After a step the first norm's mean is that of its inputs over the training split under the weights as they are."""
     model, _ = train(config(bn="recalibrate", model="cnn_b"), few, 1)
     net = model.model
-    images = torch.cat([batch.images for batch in model._batches(0)])
+    images = torch.cat([batch.images for [batch] in make_batches([Request(model.source, 0)])])
     with torch.no_grad():
         inputs = net.block1[0](images)
     torch.testing.assert_close(net.block1[1].running_mean, inputs.mean(dim=(0, 2, 3)), rtol=1e-2, atol=1e-3)
@@ -330,9 +331,9 @@ def test_workers_load_the_same_batches(few: Splits, monkeypatch: pytest.MonkeyPa
 def test_bootstrap_rows_are_the_row_seeds(few: Splits) -> None:
     first, second = ImageModel(config(rows="bootstrap"), few), ImageModel(config(rows="bootstrap", seed=4), few)
     third = ImageModel(config(rows="bootstrap", row_seed=1), few)
-    assert np.array_equal(first.rows, second.rows)
-    assert not np.array_equal(first.rows, third.rows)
-    assert len(np.unique(first.rows)) < len(first.rows)
+    assert np.array_equal(first.portion.rows, second.portion.rows)
+    assert not np.array_equal(first.portion.rows, third.portion.rows)
+    assert len(np.unique(first.portion.rows)) < len(first.portion.rows)
 
 
 def test_a_state_of_one_run_goes_on_under_another_ones_rate(few: Splits) -> None:

@@ -121,3 +121,19 @@ def test_tiny_alpha_stays_finite() -> None:
     draws = beta(0.001, key(0, "mix", 1), torch.arange(2000))
     assert torch.isfinite(draws).all()
     assert ((draws < 0.01) | (draws > 0.99)).float().mean() > 0.98
+
+
+def test_several_batches_at_once_are_each_mixed_with_their_own_neighbours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, targets = torch.rand(2, 3, 7, 3, 8, 8, generator=generator), torch.randint(0, 4, (2, 3, 7), generator=generator)
+    index, seeds = torch.randint(0, 99, (2, 3, 7), generator=generator), torch.tensor([[4], [5], [6]])
+    for mixup, cutmix in ((0.4, 0.0), (0.0, 1.0), (0.4, 1.0)):
+        knobs = {"classes": 4, "mixup": mixup, "cutmix": cutmix, "epoch": 2}
+        options = {**knobs, "seed": seeds, "sample_index": index}
+        together, soft = mix_batch(images.flatten(0, 2), targets.flatten(), **options)
+        for step in range(2):
+            for slot in range(3):
+                options = {**knobs, "seed": 4 + slot, "sample_index": index[step, slot]}
+                alone, wanted = mix_batch(images[step, slot], targets[step, slot], **options)
+                assert torch.equal(together.view(images.shape)[step, slot], alone)
+                assert torch.equal(soft.view(2, 3, 7, 4)[step, slot], wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainables.randomness import STREAMS, _finalise, key, permutation, uniform
+from trainables.randomness import STREAMS, _finalise, extended, key, permutation, uniform
 
 _MASK = (1 << 64) - 1
 
@@ -46,6 +46,14 @@ def test_what_is_hashed_stays_as_it_was() -> None:
     uniform(keys.unsqueeze(1), index, 2)
     assert torch.equal(keys, again)
     assert (seeds.tolist(), index.tolist()) == ([1, 7], [0, 1, 2, 3, 4])
+
+
+def test_a_key_is_its_words_one_after_another_however_they_are_given() -> None:
+    for words in ((0, 3), (2**31 + 5, -7), (-(2**63), 2**63 - 1)):
+        whole = key(7, "augment", *words)
+        assert torch.equal(extended(key(7, "augment", words[0]), words[1]), whole)
+        assert torch.equal(key(7, "augment", *(torch.tensor(word) for word in words)), whole)
+        assert torch.equal(key(torch.tensor([7, 7]), "augment", *words), whole.expand(2))
 
 
 def test_streams_epochs_and_seeds_differ() -> None:

@@ -50,7 +50,7 @@ def test_the_loss_is_the_teachers_entropy_and_the_divergence_from_it(
     with torch.no_grad():
         outputs = model.model.eval()(batch.images)
     found = model.rules.loss(outputs, batch.targets).numpy()
-    order = model._order(0)[0].tensor_split(model.steps)[0].numpy()
+    order = model.portion.order(0)[0].tensor_split(model.steps)[0].numpy()
     q, log_p = taught[order].astype(float), log_softmax(outputs.numpy().astype(float), axis=1)
     entropy, divergence = -(q * np.log(q)).sum(axis=1), (q * (np.log(q) - log_p)).sum(axis=1)
     np.testing.assert_allclose(found, entropy + divergence, rtol=1e-4)
@@ -76,7 +76,7 @@ def test_cached_features_carry_the_teachers_answers(digits: Splits, taught: NDAr
     assert model.features is not None
     model.begin_epoch()
     batch = next(model.batches())
-    order = model._order(0)[0].tensor_split(model.steps)[0].numpy()
+    order = model.portion.order(0)[0].tensor_split(model.steps)[0].numpy()
     np.testing.assert_array_equal(batch.targets.numpy(), taught[order])
 
 

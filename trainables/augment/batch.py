@@ -33,8 +33,8 @@ def augment_batch(
     """Return training images uint8 [B, H, W, C] as augmented [B, C, H, W] in [0, 1], on their own device.
 
     `name` is a key of AUGMENTATIONS, several joined by "+", or "module:callable". `magnitude` scales every strength; 1 is the
-    usual one, 0 changes nothing. `sample_index` [B] are rows of the training split: with the seed and the epoch they alone
-    decide what happens to a sample; a surrounding autocast changes nothing.
+    usual one, 0 changes nothing. `sample_index` [B], or of any shape that holds B, are rows of the training split: with the
+    seed and the epoch they alone decide what happens to a sample; a surrounding autocast changes nothing.
     """
     chosen = parse_set(name)
     if magnitude == 0.0:

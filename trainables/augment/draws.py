@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from trainables.randomness import key, uniform
+from trainables.randomness import extended, key, uniform
 
 PURPOSES: tuple[str, ...] = (
     "hflip", "crop", "translate", "rotate", "scale", "shear", "perspective", "elastic", "brightness", "contrast", "saturation",
@@ -18,17 +19,22 @@ PURPOSES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Draws:
-    """The generator of one batch: `seed` is one int, or one a sample [B] where packed trials share a batch."""
+    """The generator of B samples."""
 
     seed: int | Tensor
+    """One, or where packed trials share a batch, numbers that broadcast over `sample_index`; so is `epoch`."""
     epoch: int | Tensor
     sample_index: Tensor
-    """[B]: the row of each sample in the whole training split."""
+    """[...], B in all: the row of each sample in the whole training split."""
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        """What all purposes have in common."""
+        return key(self.seed, "augment", self.epoch, device=self.sample_index.device)
 
     def uniform(self, purpose: str, count: int = 1) -> Tensor:
         """Return float64 [B, count] in [0, 1)."""
-        words = key(self.seed, "augment", self.epoch, PURPOSES.index(purpose) + 1, device=self.sample_index.device)
-        return uniform(words, self.sample_index, count)
+        return uniform(extended(self._keys, PURPOSES.index(purpose) + 1), self.sample_index, count).flatten(0, -2)
 
     def between(self, purpose: str, low: float, high: float) -> Tensor:
         """Return float64 [B] in [low, high)."""
@@ -40,7 +46,7 @@ class Draws:
 
     def normal(self, purpose: str, count: int) -> Tensor:
         """Return float32 [B, count] of standard normals (Box-Muller on pairs of uniforms)."""
-        pairs = self.uniform(purpose, 2 * ((count + 1) // 2)).view(len(self.sample_index), -1, 2)
+        pairs = self.uniform(purpose, 2 * ((count + 1) // 2)).view(self.sample_index.numel(), -1, 2)
         radius = torch.sqrt(-2.0 * torch.log1p(-pairs[..., 0]))
         angle = 2.0 * torch.pi * pairs[..., 1]
         both = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)

@@ -1,7 +1,7 @@
 """K image models training as one array: their tensors are views of the packed ones, so each stays an ordinary model.
 
-Only forward, backward and the optimiser's step are shared. Data order, augmentation, loss, rate, averaging, evaluation and
-state are each model's own code, on its own slice; one that has left keeps its slice of an array that no longer moves.
+A step is shared, from the images to the optimiser, and so is the making of batches. Rates, averaging, evaluation and state are
+each model's own code, on its own slice; one that has left keeps its slice of an array that no longer moves.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from trainables.batches import Request, make_batches
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
 from trainables.keyed_dropout import StepKeys
@@ -86,20 +87,23 @@ class SlotArray:
         self._mirror_modes()
         first = torch.tensor([model.epoch * model.steps for model in self.models], device=self.seeds.device)
         keys = StepKeys(self.packed, self.seeds, first=first, count=self.models[0].steps)
-        streams = [model.batches() for model in self.models]
-        for number in range(self.models[0].steps):
-            batches = [next(stream) for stream in streams]
+        rates = self._rates()
+        for number, batches in enumerate(make_batches([Request(model.source, model.epoch) for model in self.models])):
             keys.set(number)
-            norms.append(self._step(number, batches, scores))
+            self.optimizer.hyper["lr"].copy_(rates[number])
+            norms.append(self._step(batches, scores))
         self._note_steps()
         seconds = time.perf_counter() - started
         means = torch.stack(norms).mean(0).tolist()
         return [_finish(model, scores[slot], means[slot], seconds) for slot, model in enumerate(self.models)]
 
-    def _step(self, number: int, batches: list[Batch], scores: list[PassScores]) -> Tensor:
+    def _rates(self) -> Tensor:
+        """Return the learning rates of the epoch to come [steps, K], brought to the device at once."""
+        rates = [[model.config.lr * model.factor(number) for model in self.models] for number in range(self.models[0].steps)]
+        return torch.tensor(rates, dtype=torch.float64, device=self.seeds.device)
+
+    def _step(self, batches: list[Batch], scores: list[PassScores]) -> Tensor:
         """Take one step of every slot on its own batch; returns the gradient norms [K]."""
-        for slot, model in enumerate(self.models):
-            self.optimizer.hyper["lr"][slot] = model.config.lr * model.factor(number)
         inputs = self.step.inputs([batch.images for batch in batches], [batch.targets for batch in batches])
         outputs, losses, norms = self._take(*inputs)
         for slot, batch in enumerate(batches):

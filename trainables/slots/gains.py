@@ -57,7 +57,8 @@ class Gains:
         apply_depth(self._model, model.config)
         self._config, self._rules, self._way, self._capture = model.config, model.rules, way, capture
         self._images = random_batch(model)
-        self._targets = model.aims[torch.arange(len(self._images), device=model.device) % len(model.aims)]
+        aims = model.portion.aims
+        self._targets = aims[torch.arange(len(self._images), device=model.device) % len(aims)]
         self._words = (*fusion_key(model.config), model.pipeline.image_size, model.splits.outputs, device_name(model.device))
         self._pays, self._graphs = {1: False}, dict[tuple[str, int], float]()
         self.said: dict[int, str] = {}

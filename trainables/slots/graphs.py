@@ -56,8 +56,7 @@ class GraphedStep:
         known = self._graphs.get(shapes)
         if known is not None:
             held, replay = known
-            for own, given in zip(held, inputs, strict=True):
-                own.copy_(given)
+            _write_together(held, inputs)
             return tuple(output.clone() for output in replay())
         if self.refused or len(self._graphs) == LARGEST:
             return self._step(*inputs)
@@ -142,6 +141,14 @@ def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 def _write(tensors: list[Tensor], values: list[Tensor]) -> None:
     for tensor, value in zip(tensors, values, strict=False):  # no values: nothing has moved yet
         tensor.copy_(value)
+
+
+def _write_together(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors, those of one dtype by one launch where the device has one."""
+    for dtype in {tensor.dtype for tensor in tensors}:
+        pairs = [(own, given) for own, given in zip(tensors, values, strict=True) if own.dtype == dtype]
+        own, given = (list(part) for part in zip(*pairs, strict=True))
+        torch._foreach_copy_(own, given)
 
 
 def _generators(device: torch.device) -> list[Tensor]:

@@ -1,12 +1,13 @@
 """SGD, Adam and AdamW over packed parameters [K, ...], with every hyperparameter and the step count of each slot its own.
 
 torch's optimisers take one number a group; here each is a [K] vector. The update is torch's own formula, parameter by parameter
-(on a CPU faster than flat buffers or foreach, measured), so that a slot equals a solo run.
+(on a CPU faster than flat buffers or foreach, measured), so that a slot equals a solo run. What follows from the numbers alone
+is computed once a step for all parameters that share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,16 @@ def rules_of(model: nn.Module, optimizer: Optimizer, config: TrainConfig) -> dic
     return found
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Parameters that share their numbers: each slot's rate scale [K], and whether they decay."""
+
+    names: list[str]
+    scales: Tensor
+    decays: bool
+    dtype: torch.dtype
+
+
 class SlotOptimizer:
     """One optimiser family over K slots; `lr` is set before each step, the rest when a slot is taken."""
 
@@ -51,16 +62,24 @@ class SlotOptimizer:
         self.family, self.rules, self.tables = family, dict(rules[0]), rules
         self.parameters = {name: parameter for name, parameter in packed.named_parameters() if name in self.rules}
         first = next(iter(self.parameters.values()))
-        self.scales = {
-            name: torch.tensor([table[name].lr_scale for table in rules], dtype=torch.float64, device=first.device)
-            for name in self.parameters
-        }
+        self.alike = self._alike(first.device)
         self.state = {name: {key: torch.zeros_like(p) for key in BUFFERS[family]} for name, p in self.parameters.items()}
         self.steps = torch.zeros(slots, dtype=torch.float64, device=first.device)
         self.hyper = {
             key: torch.zeros(slots, dtype=torch.float64, device=first.device)
             for key in ("lr", "weight_decay", "momentum", "beta2", "nesterov")
         }
+
+    def _alike(self, device: torch.device) -> list[Alike]:
+        """Group the parameters, so that what a step derives from the slots' numbers is derived once for each group."""
+        groups: dict[tuple[tuple[float, ...], bool, torch.dtype], list[str]] = {}
+        for name, parameter in self.parameters.items():
+            scales = tuple(table[name].lr_scale for table in self.tables)
+            groups.setdefault((scales, self.rules[name].decays, parameter.dtype), []).append(name)
+        return [
+            Alike(names, torch.tensor(scales, dtype=torch.float64, device=device), decays, dtype)
+            for (scales, decays, dtype), names in groups.items()
+        ]
 
     def take(self, slot: int, config: TrainConfig) -> None:
         """Give a slot to a new trial: its numbers, empty state, step zero."""
@@ -91,41 +110,53 @@ class SlotOptimizer:
     def clip(self, norms: Tensor, limits: Tensor) -> None:
         """Scale each slot's gradient to its own limit [K] (0: leave it), as torch's clip does for one model."""
         factor = torch.where(limits > 0, (limits / (norms + 1e-6)).clamp(max=1.0), torch.ones_like(norms))
-        for parameter in self.parameters.values():
-            if parameter.grad is not None:
-                parameter.grad.mul_(_spread(factor, parameter))
+        for alike in self.alike:
+            own = factor.to(alike.dtype)
+            for _, parameter, grad in self._moving(alike):
+                grad.mul_(_spread(own, parameter))
 
     @torch.no_grad()
     def step(self) -> None:
         """Move every slot's parameters once."""
         self.steps += 1
-        for name, parameter in self.parameters.items():
-            if parameter.grad is None:
-                continue
-            rule, hyper = self.rules[name], self.hyper
-            lr = hyper["lr"] * self.scales[name]
-            decay = hyper["weight_decay"] if rule.decays else torch.zeros_like(lr)
+        for alike in self.alike:
             move = self._sgd if self.family == "sgd" else self._adam
-            move(parameter, parameter.grad, self.state[name], lr, decay)
+            move(alike)
 
-    def _sgd(self, parameter: nn.Parameter, grad: Tensor, state: dict[str, Tensor], lr: Tensor, decay: Tensor) -> None:
-        momentum, nesterov = _spread(self.hyper["momentum"], parameter), _spread(self.hyper["nesterov"], parameter)
-        grad = torch.addcmul(grad, parameter, _spread(decay, parameter))
-        buffer = state["momentum_buffer"].mul_(momentum).add_(grad)
-        move = torch.lerp(buffer, torch.addcmul(grad, buffer, momentum), nesterov)
-        parameter.addcmul_(move, -_spread(lr, parameter))
+    def _moving(self, alike: Alike) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
+        """Yield the name, the parameter and the gradient of those that have one."""
+        for name in alike.names:
+            parameter = self.parameters[name]
+            if parameter.grad is not None:
+                yield name, parameter, parameter.grad
 
-    def _adam(self, parameter: nn.Parameter, grad: Tensor, state: dict[str, Tensor], lr: Tensor, decay: Tensor) -> None:
-        beta1, beta2 = self.hyper["momentum"], self.hyper["beta2"]
-        if self.family == "adam":
-            grad = torch.addcmul(grad, parameter, _spread(decay, parameter))
-        else:
-            parameter.mul_(_spread(1 - lr * decay, parameter))
-        mean = state["exp_avg"].lerp_(grad, _spread(1 - beta1, parameter))
-        square = state["exp_avg_sq"].mul_(_spread(beta2, parameter)).addcmul_(grad, grad * _spread(1 - beta2, parameter))
-        size = _spread(lr / (1 - beta1**self.steps), parameter)
-        scale = _spread((1 - beta2**self.steps).sqrt(), parameter)
-        parameter.sub_(size * mean / (square.sqrt() / scale + EPS))
+    def _sgd(self, alike: Alike) -> None:
+        hyper = self.hyper
+        numbers = (hyper["momentum"], hyper["nesterov"], hyper["weight_decay"], -hyper["lr"] * alike.scales)
+        momentum, nesterov, decay, minus_lr = (values.to(alike.dtype) for values in numbers)
+        for name, parameter, grad in self._moving(alike):
+            if alike.decays:
+                grad = torch.addcmul(grad, parameter, _spread(decay, parameter))
+            keep = _spread(momentum, parameter)
+            buffer = self.state[name]["momentum_buffer"].mul_(keep).add_(grad)
+            move = torch.lerp(buffer, torch.addcmul(grad, buffer, keep), _spread(nesterov, parameter))
+            parameter.addcmul_(move, _spread(minus_lr, parameter))
+
+    def _adam(self, alike: Alike) -> None:
+        beta1, beta2, decay = self.hyper["momentum"], self.hyper["beta2"], self.hyper["weight_decay"]
+        lr, coupled = self.hyper["lr"] * alike.scales, self.family == "adam"
+        numbers = (1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**self.steps), (1 - beta2**self.steps).sqrt())
+        fresh1, keep2, fresh2, size, scale = (values.to(alike.dtype) for values in numbers)
+        shrink = (decay if coupled else 1 - lr * decay).to(alike.dtype)
+        for name, parameter, grad in self._moving(alike):
+            if alike.decays and coupled:
+                grad = torch.addcmul(grad, parameter, _spread(shrink, parameter))
+            elif alike.decays:
+                parameter.mul_(_spread(shrink, parameter))
+            state = self.state[name]
+            mean = state["exp_avg"].lerp_(grad, _spread(fresh1, parameter))
+            square = state["exp_avg_sq"].mul_(_spread(keep2, parameter)).addcmul_(grad, grad * _spread(fresh2, parameter))
+            parameter.sub_(_spread(size, parameter) * mean / (square.sqrt() / _spread(scale, parameter) + EPS))
 
     @torch.no_grad()
     def write(self, slot: int, state: Mapping[int, Mapping[str, Any]], *, steps: int) -> None:
@@ -146,5 +177,5 @@ class SlotOptimizer:
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:
-    """View [K] as [K, 1, ...] in the parameter's own precision."""
-    return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+    """View [K] as [K, 1, ...] with a parameter's dimensions."""
+    return values.view(-1, *[1] * (like.dim() - 1))

@@ -51,7 +51,13 @@ class Pool(Protocol):
 
 def pool_key(model: ImageModel) -> tuple[Any, ...]:
     """Return what trials must share to step together: the fusion key, data, steps of an epoch, device, and why if alone."""
-    return (*fusion_key(model.config), model.splits.fingerprint, len(model.rows), str(model.device), trains_alone(model))
+    return (
+        *fusion_key(model.config),
+        model.splits.fingerprint,
+        len(model.portion.rows),
+        str(model.device),
+        trains_alone(model),
+    )
 
 
 def trains_alone(model: ImageModel) -> str:

@@ -14,6 +14,7 @@ from trainables.losses import Loss
 from trainables.runtime import autocast, memory_format
 from trainables.slots.optimiser import SlotOptimizer
 from trainables.slots.pack import gather_outputs, spread_images
+from trainables.slots.stacked import StackedNet
 
 
 class ArrayStep:
@@ -27,7 +28,9 @@ class ArrayStep:
         Of `config` the precision and the memory format count, which all slots share.
         """
         self.net, self.optimizer, self.clips = net, optimizer, clips
-        self.precision, self.memory_format = config.precision, memory_format(config)
+        self.clipping = bool((clips > 0).any())  # looked at once: multiplying by ones costs an operation a parameter
+        by_vmap = isinstance(net, StackedNet) and net.slots > 1  # it would copy any other layout back
+        self.precision, self.layout = config.precision, torch.contiguous_format if by_vmap else memory_format(config)
         self.losses = [_on(loss, clips.device) for loss in losses]
         self.keyed = list(keyed_layers(net))
 
@@ -45,15 +48,29 @@ class ArrayStep:
             layer.keys = keys
         self.optimizer.zero_grad()
         with autocast(self.precision, images.device):
-            packed: Tensor = self.net(spread_images(images, self.memory_format))
+            packed: Tensor = self.net(spread_images(images, self.layout))
         packed = packed.float() if packed.dtype in (torch.float16, torch.bfloat16) else packed
         outputs = gather_outputs(packed, slots)
-        losses = torch.stack([loss(*pair) for loss, *pair in zip(self.losses, outputs, more[:slots], strict=True)])
+        losses = self._losses(outputs, more[:slots])
         losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
         norms = self.optimizer.grad_norms()
-        self.optimizer.clip(norms, self.clips)
+        if self.clipping:
+            self.optimizer.clip(norms, self.clips)
         self.optimizer.step()
         return outputs.detach(), losses.detach(), norms
+
+    def _losses(self, outputs: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """Return [K, N] from [K, N, D]: one pass over the rows of all slots whose losses and kinds of target agree."""
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for slot, (loss, target) in enumerate(zip(self.losses, targets, strict=True)):
+            rules = (loss.kind, loss.label_smoothing, loss.focal_gamma, slot if loss.class_weights is not None else -1)
+            alike.setdefault((*rules, target.shape, target.dtype), []).append(slot)
+        found: dict[int, Tensor] = {}
+        for slots in alike.values():
+            own = outputs if len(slots) == len(outputs) else torch.stack([outputs[slot] for slot in slots])
+            rows = self.losses[slots[0]](own.flatten(0, 1), torch.cat([targets[slot] for slot in slots]))
+            found |= zip(slots, torch.unflatten(rows, 0, (len(slots), -1)), strict=True)
+        return torch.stack([found[slot] for slot in range(len(outputs))])
 
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: parameters, buffers, the optimiser's state and its counts of steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from random_splits import random_splits
 
+from trainables.batches import Request, make_batches
 from trainables.config import TrainConfig
 from trainables.contract import NonFiniteLoss
 from trainables.data.dataset import Splits
@@ -91,6 +93,35 @@ def test_an_array_computes_in_its_models_memory_format_and_equals_solo_runs(spli
     assert seen == {layout == "channels_last"}
     for model, config in zip(models, configs, strict=True):
         assert largest(state_of(model), state_of(alone(config, splits, 1)[0])) < 1e-10
+
+
+def test_an_array_by_vmap_is_given_images_in_the_one_layout_that_it_does_not_copy(splits: Splits) -> None:
+    models = [ImageModel(BASE.replace(memory_format="channels_last", **changes), splits) for changes in DIFFERENT]
+    array, seen = SlotArray(models, build=stack), list[bool]()
+    array.packed.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
+    array.epoch()
+    assert seen == [True] * models[0].steps
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_losses_of_many_slots_at_once_equal_each_slots_own_to_the_bit(splits: Splits, task: str) -> None:
+    if task == "regression":
+        part = dataclasses.replace(splits.train, targets=np.linspace(3.0, 9.0, len(splits.train)))
+        splits = dataclasses.replace(splits, train=part, val=part, classes=())
+        changes: list[dict[str, Any]] = [{}, {"mixup": 0.4}, {}, {"rows": "bootstrap"}]
+    else:
+        changes = [{}, {"mixup": 0.4}, {"label_smoothing": 0.1}, {"class_weights": "balanced"}, {"label_smoothing": 0.1}, {}]
+    for precision in ("fp32", "fp64"):
+        base = BASE.replace(task=task, precision=precision)
+        array = SlotArray([ImageModel(base.replace(seed=seed, **own), splits) for seed, own in enumerate(changes)])
+        outputs = torch.randn(len(changes), 16, splits.outputs, dtype=next(array.packed.parameters()).dtype).requires_grad_()
+        targets = [batch.targets for batch in next(make_batches([Request(model.source, 0) for model in array.models]))]
+        count = len(targets[0])
+        together = array.step._losses(outputs[:, :count], targets)
+        alone = [loss(own[:count], target) for loss, own, target in zip(array.step.losses, outputs, targets, strict=True)]
+        assert torch.equal(together, torch.stack(alone))
+        gradients = [torch.autograd.grad(losses.square().sum(), outputs)[0] for losses in (together, torch.stack(alone))]
+        assert torch.equal(*gradients)
 
 
 def test_a_model_that_leaves_goes_on_alone_and_one_that_joins_is_at_its_own_epoch(splits: Splits) -> None:
