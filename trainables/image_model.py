@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.augment import augment_batch, parse_set
 from trainables.averaging import WeightAverage
+from trainables.compiling import as_trained
 from trainables.config import TrainConfig
 from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
@@ -56,11 +57,12 @@ class ImageModel:
         self.dtype = parameter_dtype(config.precision)
         network = place(network, config, self.device)
         self.model = use_keyed_dropout(network).to(self.device)
-        self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.feeds = {"train": ImageFeed(splits.train.images, self.device)}
         self.stream = training_stream(splits.train, self.feeds["train"], workers=config.workers, batch_size=config.batch_size)
         self.features = open_features(self.model, config, splits, self.pipeline, ready=self.ready, stream=self.stream)
         self._choose_rows()
+        rows, cached = len(self.rows), self.features is not None
+        self.config, self.network = as_trained(config, self.model, self.pipeline, rows=rows, cached=cached)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = make_scaler(config.precision, self.device)
         self.plateau, self.patience = Plateau(config), Patience(config.patience)
@@ -211,7 +213,7 @@ class ImageModel:
         """Return the live network (the averaged one where there is one) from stored images to probabilities."""
         average = self.average.model if self.average is not None and self.average.count else None
         config = self.config if tta is None else self.config.replace(tta=tta)
-        return InferenceModel(average or self.network, self.pipeline, config=config, shift=self.shift, scale=self.scale)
+        return InferenceModel(average or self.model, self.pipeline, config=config, shift=self.shift, scale=self.scale)
 
     def _evaluate(self, split: str, tta: str | None = None) -> NDArray[np.float32]:
         part = self.splits.part(split)

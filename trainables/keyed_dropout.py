@@ -17,6 +17,17 @@ KINDS = ("element", "channel", "row")
 """What one draw decides: one activation (Dropout), one map of a sample (Dropout2d), a sample's branch (stochastic depth)."""
 
 
+def _draws(keys: Tensor, count: int) -> Tensor:
+    """Return float64 uniforms [K, count] of each of K keys."""
+    return uniform(keys.unsqueeze(1), torch.arange(count, device=keys.device)).squeeze(-1)
+
+
+_opaque_draws = torch.library.custom_op("trainables::draws", _draws, mutates_args=())
+"""The same as torch's compiler sees it: one operation, left alone. The code it makes of the hash of a counter is wrong where
+the count is not fixed (torch 2.13, CPU: it multiplies the counter as an index, and 2 or 40 % were dropped for 30)."""
+_opaque_draws.register_fake(lambda keys, count: keys.new_empty(len(keys), count, dtype=torch.float64))
+
+
 class KeyedDropout(nn.Module):
     """Inverted dropout over [N, K*C, ...] with one probability and one key a slot; K = 1 is an ordinary model."""
 
@@ -41,7 +52,7 @@ class KeyedDropout(nn.Module):
         spread = torch.unflatten(x, 1, (slots, -1))
         shape = {"element": spread.shape[2:], "channel": spread.shape[2:3], "row": spread.shape[2:2]}[self.kind]
         count = x.shape[0] * shape.numel()
-        draws = uniform(self.keys.unsqueeze(1), torch.arange(count, device=x.device)).squeeze(-1)
+        draws = (_opaque_draws if torch.compiler.is_compiling() else _draws)(self.keys, count)
         kept = (draws >= self.p.unsqueeze(1)).to(x.dtype) / (1 - self.p).unsqueeze(1).to(x.dtype)
         mask = kept.view(slots, x.shape[0], *shape).transpose(0, 1)
         mask = mask.reshape(*mask.shape, *[1] * (spread.dim() - mask.dim()))

@@ -198,7 +198,7 @@ def _as_before(workspace: Workspace, trial_id: str, config: TrainConfig) -> Trai
         return config
     before = workspace.load_record(trial_id).config
     settled = {key: before[key] for key, left in OPEN.items() if key in before and getattr(config, key) == left}
-    return config.replace(**settled)
+    return TrainConfig.from_dict(config.to_dict() | settled)  # which reads an older record's values too
 
 
 def peak_memory_mb() -> float:
