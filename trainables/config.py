@@ -29,6 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "average": ("none", "ema", "swa"),
     "precision": ("auto", "fp32", "bf16", "fp16", "fp64"),
     "memory_format": ("auto", "contiguous", "channels_last"),
+    "compile": ("off", "on", "auto"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "rows": ("all", "bootstrap", "subsample", "fold"),
     "tta": ("none", "flip", "crops", "scales", "full"),
@@ -55,8 +56,8 @@ FUSION_KEYS: tuple[str, ...] = (
 """Fields that change tensor shapes or the graph: trials train as one array only when all of these agree."""
 
 
-OPEN: dict[str, Any] = {"precision": "auto", "memory_format": "auto", "eval_batch_size": 0}
-"""Values that leave a field to the device, until `trainables.numerics` settles it."""
+OPEN: dict[str, Any] = {"precision": "auto", "memory_format": "auto", "compile": "auto", "eval_batch_size": 0}
+"""Values that leave a field to the device, until `trainables.numerics` and `trainables.compiling` settle it."""
 RENAMED = {"channels_last": "memory_format"}
 """Fields of older records and files, and what they are called now."""
 
@@ -145,7 +146,8 @@ class TrainConfig:
     """"auto" times fp32 against bf16 where the device multiplies bf16, and takes what is faster for this net and batch."""
     memory_format: str = "auto"
     """Layout of images and weights: "auto" takes channels_last on a CPU, and on a GPU in 16 bits."""
-    compile: bool = False
+    compile: str = "off"
+    """torch.compile of the network in training; "auto" does it where a long trial gains more than it costs, by a timing."""
     workers: int = 0
     """DataLoader workers of the DataLoader path; the memory-mapped path needs none; -1 measures and picks."""
     tta: str = "none"
@@ -174,6 +176,8 @@ class TrainConfig:
         if "channels_last" in values:
             layout = "channels_last" if values["channels_last"] else "contiguous"
             values = {"memory_format": layout, **{key: value for key, value in values.items() if key != "channels_last"}}
+        if isinstance(values.get("compile"), bool):  # as older records have it, and YAML reads on and off
+            values = {**values, "compile": "on" if values["compile"] else "off"}
         for key in values:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
@@ -197,7 +201,7 @@ def fusion_key(config: TrainConfig) -> tuple[Any, ...]:
 
 def config_hash(config: TrainConfig) -> str:
     """Return 12 hex digits that name the configuration, whatever its seed or rows (seeds of one config share it)."""
-    values = config.to_dict() | {"channels_last": False}  # as nearly all first hashes had it: a layout changes only rounding
+    values = config.to_dict() | {"channels_last": False, "compile": False}  # as nearly all first hashes: both only round
     for key in ("seed", "row_seed", "fold", "device", "workers", "eval_batch_size", "memory_format"):
         values.pop(key)
     for key, plain in (("rows_file", ""), ("teacher_file", ""), ("stratified", True)):  # younger than the first hashes

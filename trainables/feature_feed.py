@@ -75,7 +75,7 @@ def needs_images(config: TrainConfig) -> str:
         return "an own transform may change between two runs under the same name"
     if config.precision == "fp64":
         return "features are kept in 16 or 32 bits"
-    return "the graph of the whole network is compiled" if config.compile else ""
+    return "the graph of the whole network is compiled" if config.compile == "on" else ""
 
 
 class FeatureFeed:

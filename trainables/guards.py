@@ -38,7 +38,7 @@ class GuardResult:
 
 def run_guards(config: TrainConfig, splits: Splits) -> list[GuardResult]:
     """Run every check on the model that `config` names and on `splits`; raises ValueError when it cannot even be built."""
-    trained = ImageModel(config.replace(device="cpu", precision="fp32", compile=False), splits)
+    trained = ImageModel(config.replace(device="cpu", precision="fp32", compile="off"), splits)
     images = torch.from_numpy(np.array(splits.val.images[:SAMPLE]))
     inference = trained.inference()
     return [

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.augment import parse_set
 from trainables.averaging import WeightAverage
 from trainables.batches import Request, Source, make_batches, ready
+from trainables.compiling import as_trained
 from trainables.config import TrainConfig
 from trainables.contract import Metrics, NonFiniteLoss, Outcome
 from trainables.data.dataset import Splits
@@ -55,16 +56,15 @@ class ImageModel:
         self.config = config = settled(config, network, self.pipeline, self.device)
         network = place(network, config, self.device)
         self.model = use_keyed_dropout(network).to(self.device)
-        self.network: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.portion = choose_portion(config, splits, self.device)
         self.steps = self.portion.steps
         feed = ImageFeed(splits.train.images, self.device)
         stream = training_stream(splits.train, feed, workers=config.workers, batch_size=config.batch_size)
-        self.feeds, self.source = (
-            {"train": feed},
-            Source(config, self.portion, feed, stream, self.pipeline, len(splits.classes)),
-        )
+        self.feeds = {"train": feed}
+        self.source = Source(config, self.portion, feed, stream, self.pipeline, len(splits.classes))
         self.features = open_features(self.model, config, splits, self.pipeline, ready=self.ready, stream=stream)
+        rows, cached = len(self.portion.rows), self.features is not None
+        self.config, self.network = as_trained(config, self.model, self.pipeline, rows=rows, cached=cached)
         loss = build_loss(config, self.portion.targets, splits.outputs)
         self.rules = StepRules(loss, precision=config.precision, clip_norm=config.clip_norm)
         self.optimizer = build_optimizer(self.model, config)
@@ -174,7 +174,7 @@ class ImageModel:
         average = self.average.model if self.average is not None and self.average.count else None
         config = self.config if tta is None else self.config.replace(tta=tta)
         shift, scale = self.portion.shift, self.portion.scale
-        return InferenceModel(average or self.network, self.pipeline, config=config, shift=shift, scale=scale)
+        return InferenceModel(average or self.model, self.pipeline, config=config, shift=shift, scale=scale)
 
     def _evaluate(self, split: str, tta: str | None = None) -> NDArray[np.float32]:
         part = self.splits.part(split)

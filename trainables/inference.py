@@ -124,7 +124,7 @@ def load_inference(
     SHA-256 checks it first. Raises RuntimeError (torch's) naming the weights that do not fit.
     """
     del channels  # grey images are repeated where the pipeline's statistics have three channels
-    plain = config.replace(weights="none", precision="fp32", device="cpu", compile=False)
+    plain = config.replace(weights="none", precision="fp32", device="cpu", compile="off")
     network = build_network(plain, pipeline, outputs=outputs)
     weights, shift, scale = split_target_scale(load_weights(weights_path))
     network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in weights.items()})

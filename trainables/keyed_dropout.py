@@ -18,6 +18,24 @@ KINDS = ("element", "channel", "row")
 """What one draw decides: one activation (Dropout), one map of a sample (Dropout2d), a sample's branch (stochastic depth)."""
 
 
+@functools.lru_cache(maxsize=16)
+def _numbers(count: int) -> Tensor:
+    """Return 0 to count - 1 on the CPU, which every step needs again; what a recorded graph makes on a GPU is its own."""
+    return torch.arange(count)
+
+
+def _draws(keys: Tensor, count: int) -> Tensor:
+    """Return float64 uniforms [K, count] of each of K keys."""
+    numbers = _numbers(count) if keys.device.type == "cpu" else torch.arange(count, device=keys.device)
+    return uniform(keys.unsqueeze(1), numbers).squeeze(-1)
+
+
+_opaque_draws = torch.library.custom_op("trainables::draws", _draws, mutates_args=())
+"""The same as torch's compiler sees it: one operation, left alone. The code it makes of the hash of a counter is wrong where
+the count is not fixed (torch 2.13, CPU: it multiplies the counter as an index, and 2 or 40 % were dropped for 30)."""
+_opaque_draws.register_fake(lambda keys, count: keys.new_empty(len(keys), count, dtype=torch.float64))
+
+
 class KeyedDropout(nn.Module):
     """Inverted dropout over [N, K*C, ...] with one probability and one key a slot; K = 1 is an ordinary model."""
 
@@ -42,8 +60,7 @@ class KeyedDropout(nn.Module):
         spread = torch.unflatten(x, 1, (slots, -1))
         shape = {"element": spread.shape[2:], "channel": spread.shape[2:3], "row": spread.shape[2:2]}[self.kind]
         count = x.shape[0] * shape.numel()
-        numbers = _numbers(count) if x.device.type == "cpu" else torch.arange(count, device=x.device)
-        draws = uniform(self.keys.unsqueeze(1), numbers).squeeze(-1)
+        draws = (_opaque_draws if torch.compiler.is_compiling() else _draws)(self.keys, count)
         kept = (draws >= self.p.unsqueeze(1)).to(x.dtype) / (1 - self.p).unsqueeze(1).to(x.dtype)
         mask = kept.view(slots, x.shape[0], *shape).transpose(0, 1)
         mask = mask.reshape(*mask.shape, *[1] * (spread.dim() - mask.dim()))
@@ -57,12 +74,6 @@ class KeyedDropout(nn.Module):
     def extra_repr(self) -> str:
         """Show what it drops."""
         return f"p={self.p.tolist()}, kind={self.kind}"
-
-
-@functools.lru_cache(maxsize=16)
-def _numbers(count: int) -> Tensor:
-    """Return 0 to count - 1 on the CPU, which every step needs again; what a recorded graph makes on a GPU is its own."""
-    return torch.arange(count)
 
 
 def keyed_layers(model: nn.Module) -> Iterator[KeyedDropout]:

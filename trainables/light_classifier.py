@@ -48,7 +48,7 @@ class LightClassifier:
         self.splits, self.device = splits, choose_device(config.device, config.precision)
         self.pipeline = input_pipeline(config, splits)
         network = build_network(config, self.pipeline, outputs=splits.outputs)
-        self.config = config = settled(config, network, self.pipeline, self.device, trained=False)
+        self.config = config = settled(config, network, self.pipeline, self.device, trained=False).replace(compile="off")
         self.model = place(network, config, self.device).eval()
         last = self.model.get_submodule(last_layer(self.model))
         if not isinstance(last, nn.Linear):

@@ -46,7 +46,7 @@ class Soup(NamedTuple):
 
 def mix(config: TrainConfig, paths: Sequence[Path], splits: Splits) -> Soup:
     """Return the soup of the weights in `paths`, all of `config`'s network."""
-    plain = config.replace(weights="none", precision="fp32", device="cpu", compile=False)
+    plain = config.replace(weights="none", precision="fp32", device="cpu", compile="off")
     pipeline = member_pipeline(config, splits, paths[0])
     averaged, shift, scale = split_target_scale(average_weights([load_weights(path) for path in paths]))
     network = build_network(plain, pipeline, outputs=splits.outputs)

@@ -38,6 +38,8 @@ def bf16_instructions() -> list[str]:
 def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> tuple[float, bool]:
     """Return (gain, whether it was known): of an earlier process where all `words` agree, else measured and kept.
 
+    Any other number that is not 0 is kept as well, be it of seconds or of steps.
+
     Of processes that measure at the same time the first to be done is believed by all. A cache that cannot be read or written
     costs the time of measuring again, nothing else.
     """
@@ -80,17 +82,23 @@ def _published(path: Path, text: str) -> bool:
 
 def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:
     """Return the median time of one way over the other's, interleaved on the device."""
-    times: list[list[float]] = [[], []]
+    one, other = medians(first, second, device=device)
+    return one / other
+
+
+def medians(*ways: Callable[[], object], device: torch.device) -> list[float]:
+    """Return the median seconds of each way, interleaved on the device."""
+    times: list[list[float]] = [[] for _ in ways]
     begun = time.perf_counter()
     for step in range(STEPS + WARM):
-        for run, found in zip((first, second), times, strict=True):
+        for run, found in zip(ways, times, strict=True):
             started = now(device)
             run()
             found.append(now(device) - started)
         if time.perf_counter() - begun > SECONDS and step != WARM:
             break
     kept = [sorted(found[WARM:] or found[-1:]) for found in times]
-    return kept[0][len(kept[0]) // 2] / kept[1][len(kept[1]) // 2]
+    return [found[len(found) // 2] for found in kept]
 
 
 def now(device: torch.device) -> float:

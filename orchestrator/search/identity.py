@@ -24,7 +24,7 @@ from trainables.config import RENAMED, TrainConfig
 
 _DATA = ("source", "root", "task", "image_size", "channels", "val_fraction", "test_fraction", "split_seed", "limit")
 _SEARCH = ("algorithm", "objective", "scheduler", "grace_epochs", "reduction_factor", "forbid", "seed_baseline")
-_ANYWHERE = ("device", "workers", "eval_batch_size", "memory_format", "rows_file", "teacher_file")
+_ANYWHERE = ("device", "workers", "eval_batch_size", "memory_format", "compile", "rows_file", "teacher_file")
 """Knobs of where and how a model is trained, not of what it learns."""
 _UNASKED = tuple(f"train.{key}" for key in (*_ANYWHERE, *RENAMED))
 """Under its old name too, as older folders hold it."""

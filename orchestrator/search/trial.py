@@ -215,7 +215,7 @@ def _as_before(workspace: Workspace, trial_id: str, config: TrainConfig) -> Trai
     earlier = _earlier(workspace, trial_id)
     before = earlier.config if earlier is not None else {}
     settled = {key: before[key] for key, left in OPEN.items() if key in before and getattr(config, key) == left}
-    return config.replace(**settled)
+    return TrainConfig.from_dict(config.to_dict() | settled)  # which reads an older record's values too
 
 
 def peak_memory_mb() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def propose(look: Look, *, name: str, weights: str | None = None, model: str | N
         _scratch(draft, look, model)
     draft.sections["train"]["precision"] = "auto"
     draft.comments["train.precision"] = "bf16 where this net is faster in it on the device that trains it, else fp32"
+    if sees_cuda():
+        draft.sections["train"]["compile"] = "auto"
+        draft.comments["train.compile"] = "torch.compile where a long trial gains more than that costs"
     _search(draft, look)
     return draft
 
@@ -53,6 +57,15 @@ def run_name(source: str) -> str:
     """Return a run's name made of the source's last part: `folder:~/my photos` -> my-photos."""
     stem = Path(source.partition(":")[2] or source).expanduser().resolve().stem if ":" in source else source
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._")[:60] or "images"
+
+
+def sees_cuda() -> bool:
+    """Return whether torch sees a CUDA device; it is imported (seconds) only where the driver's own tool is installed."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _pretrained(look: Look, weights: str | None) -> bool:

@@ -39,7 +39,7 @@ def first_batch(config: TrainConfig, splits: Splits) -> GuardResult:
     from trainables.guards import GuardResult
     from trainables.image_model import ImageModel
 
-    model = ImageModel(config.replace(device="cpu", precision="fp32", compile=False, finetune_depth="all"), splits)
+    model = ImageModel(config.replace(device="cpu", precision="fp32", compile="off", finetune_depth="all"), splits)
     batch = next(model.batches())
     shape = " x ".join(map(str, batch.images.shape))
     low, high = float(batch.images.min()), float(batch.images.max())

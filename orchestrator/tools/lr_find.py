@@ -24,7 +24,9 @@ def find_lr(experiment: Experiment, *, low: float = 1e-6, high: float = 1.0, ste
     from trainables.image_model import ImageModel
     from trainables.lr_find import lr_range_test
 
-    config = TrainConfig.from_dict(baseline_config(experiment)).replace(lr=1.0, average="none", schedule="constant")
+    config = TrainConfig.from_dict(baseline_config(experiment)).replace(
+        lr=1.0, average="none", schedule="constant", compile="off"
+    )
     try:
         model = ImageModel(config, load_data(experiment))
         return lr_range_test(stepper(model), low=low, high=high, steps=steps)

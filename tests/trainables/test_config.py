@@ -67,3 +67,12 @@ def test_records_of_before_the_memory_format_are_read() -> None:
         read = TrainConfig.from_dict({**old, "channels_last": flag})
         assert read == TrainConfig(memory_format=layout)
         assert config_hash(read) == config_hash(TrainConfig())
+
+
+def test_compile_is_read_as_a_word_and_as_the_boolean_of_before() -> None:
+    for given, word in ((False, "off"), (True, "on"), ("off", "off"), ("on", "on"), ("auto", "auto")):
+        read = TrainConfig.from_dict({"compile": given})
+        assert read == TrainConfig(compile=word)
+        assert config_hash(read) == config_hash(TrainConfig())  # it changes only rounding
+    with pytest.raises(ValueError, match=r"train\.compile: got 'yes', allowed: off, on, auto"):
+        TrainConfig.from_dict({"compile": "yes"})

@@ -178,12 +178,12 @@ def test_loading_a_state_with_other_frozen_weights_computes_their_features(split
         ({"cutmix": 1.0}, "mix images before the backbone"),
         ({"augmentation": "mine:transform"}, "own transform"),
         ({"precision": "fp64"}, "16 or 32 bits"),
-        ({"compile": True}, "compiled"),
+        ({"compile": "on"}, "compiled"),
     ],
 )
 def test_what_has_to_see_images_says_why(values: dict[str, Any], said: str) -> None:
     assert said in needs_images(config(**values))
-    assert needs_images(config()) == ""
+    assert needs_images(config()) == needs_images(config(compile="auto")) == ""
 
 
 def test_features_larger_than_the_images_are_not_cached(splits: Splits) -> None:

@@ -152,7 +152,8 @@ from trainables.config import TrainConfig
 from trainables.data import DataConfig, load_splits
 from trainables.image_model import ImageModel
 
-config = TrainConfig(model="cnn_b", width=4, epochs=1, optimizer={optimizer!r}, clip_norm=1.0, average="ema", dropout=0.1)
+config = TrainConfig(model="cnn_b", width=4, epochs=1, optimizer={optimizer!r}, clip_norm=1.0, average="ema", dropout=0.1,
+                     compile="auto")  # of a trial so short that it is off
 model = ImageModel(config, load_splits(DataConfig(source="digits", limit=60)))
 model.step()
 model.load_state(model.state())

@@ -65,7 +65,7 @@ def trains_alone(model: ImageModel) -> str:
     config = model.config
     if config.precision == "fp16":
         return "fp16: one loss scaler would couple the slots"
-    if config.compile:
+    if config.compile == "on":
         return "compile: the graph is compiled for one model"
     if config.gradual_epochs:
         return "gradual unfreezing: slots at other epochs have other stages frozen"

@@ -54,7 +54,9 @@ class SlotModel:
     """One trial of a pool (see `trainables.contract.Trainable`); it joins with its first step and leaves on `close`."""
 
     def __init__(self, config: TrainConfig, splits: Splits) -> None:
-        """Build the model as it would be alone."""
+        """Build the model as it would be alone, only that `compile: auto` is off: compiled, it could not join the others."""
+        if config.compile == "auto":
+            config = config.replace(compile="off")
         with DEVICE:
             self.model = ImageModel(config, splits)
         self.config, self.device, self.pipeline = self.model.config, self.model.device, self.model.pipeline

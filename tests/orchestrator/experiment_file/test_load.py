@@ -12,6 +12,7 @@ from orchestrator.config import Experiment
 from orchestrator.errors import ConfigError, UserError
 from orchestrator.experiment_file import load, override, read_space
 from search_spaces.space import RandomTrial, draw
+from trainables.config import TrainConfig
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -38,6 +39,13 @@ def test_overrides_are_yaml_values_put_over_the_file() -> None:
     assert experiment.train["epochs"] == load(None).train["epochs"]
     assert experiment.ensemble.refit.top == 2
     assert (experiment.tracking.uri, experiment.name) == ("none", "no")
+
+
+@pytest.mark.parametrize("word", ["on", "off", "true", "false", "auto", "'on'"])
+def test_compile_is_a_word_whatever_yaml_makes_of_it(word: str) -> None:
+    experiment = load(None, [f"train.compile={word}"])
+    expected = {"true": "on", "false": "off"}.get(word, word.strip("'"))
+    assert TrainConfig.from_dict(experiment.train).compile == expected
 
 
 @pytest.mark.parametrize(

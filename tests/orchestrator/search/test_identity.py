@@ -68,14 +68,15 @@ def test_how_it_is_run_and_what_is_made_of_it_may_change(
     check_identity(changed(made, section, **values), ledger(made), ROOT)
 
 
-def test_a_folder_of_before_the_memory_format_goes_on(experiment: MakeExperiment) -> None:
+def test_a_folder_of_before_the_memory_format_and_of_compile_as_a_boolean_goes_on(experiment: MakeExperiment) -> None:
     made = experiment()
     events = json.loads(json.dumps(ledger(made)))
     old = events[1]["spec"]["config"]
     old["channels_last"] = old.pop("memory_format") == "channels_last"
-    events[0]["values"]["train.channels_last"] = True
+    events[0]["values"] |= {"train.channels_last": True, "train.compile": True}
+    old["compile"] = True
     check_identity(made, events, ROOT)
-    was = TrialSpec("light", {"lr": 0.1, "channels_last": True}, kind="light")
+    was = TrialSpec("light", {"lr": 0.1, "channels_last": True, "compile": False}, kind="light")
     check_spec(was, TrialSpec("light", {"lr": 0.1}, kind="light"), ROOT)
     with pytest.raises(UserError, match=r"train\.lr"):
         check_spec(was, TrialSpec("light", {"lr": 0.2}, kind="light"), ROOT)

@@ -20,7 +20,7 @@ from orchestrator.search.trial import peak_memory_mb, run_trial, splits_of
 from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import Workspace
-from trainables import checkpoint, numerics, saving
+from trainables import checkpoint, image_model, numerics, saving
 from trainables.config import TrainConfig, config_hash
 from trainables.contract import Outcome
 from trainables.data import DataConfig
@@ -295,9 +295,25 @@ def test_a_trial_goes_on_in_the_precision_in_which_it_began(tmp_path: Path, monk
     assert gains == [0.5]
 
 
+def test_a_trial_goes_on_compiled_or_not_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = ["off", "on"]  # the second node finds that it pays
+
+    def settle(config: TrainConfig, model: Any, *_: Any, **__: Any) -> tuple[TrainConfig, Any]:
+        return config.replace(compile=begun.pop(0) if config.compile == "auto" else config.compile), model
+
+    monkeypatch.setattr(image_model, "as_trained", settle)
+    with pytest.raises(Cut):
+        train(tmp_path, until=1, config={"compile": "auto"})
+    record = Workspace(tmp_path).load_record("a")
+    assert (record.config["compile"], begun) == ("off", ["on"])
+    Workspace(tmp_path).save_record(record.replace(config={**record.config, "compile": False}))  # as older ones have it
+    assert train(tmp_path, config={"compile": "auto"})[0].config["compile"] == "off"
+    assert begun == ["on"]
+
+
 def test_a_tracker_is_told_what_was_left_open_once_it_is_known(whole: tuple[Path, MemberRecord]) -> None:
-    spec = TrialSpec("a", {**CONFIG, "precision": "auto"})
-    assert not {"precision", "memory_format", "eval_batch_size"} & set(params_of(spec))
+    spec = TrialSpec("a", {**CONFIG, "precision": "auto", "compile": "auto"})
+    assert not {"precision", "memory_format", "compile", "eval_batch_size"} & set(params_of(spec))
     assert params_of(TrialSpec("a", CONFIG))["precision"] == "fp32"
     assert tags_of(spec, "f")["config_hash"] == ""
     assert tags_of(TrialSpec("a", CONFIG), "f")["config_hash"] == whole[1].config_hash

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_every_proposal_lets_the_device_choose_the_precision() -> None:
     for proposal in (propose(PHOTOS, name="x"), propose(GREY, name="x")):
         assert proposal.sections["train"]["precision"] == "auto"
         assert "bf16" in proposal.comments["train.precision"]
+
+
+def test_compiling_is_proposed_where_torch_sees_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    for seen in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda seen=seen: seen)
+        assert propose(PHOTOS, name="x").sections["train"].get("compile") == ("auto" if seen else None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no driver: torch is not even asked
+    assert "compile" not in propose(PHOTOS, name="x").sections["train"]
 
 
 def test_a_weights_file_tells_its_model() -> None:

@@ -11,6 +11,7 @@ from trainables.config import TrainConfig
 from trainables.data.dataset import ImageSet, Splits
 from trainables.image_model import ImageModel
 from trainables.slots import backend, gains, slot_model
+from trainables.slots.pool import trains_alone
 from trainables.slots.slot_model import SlotModel
 
 
@@ -57,6 +58,15 @@ def test_trials_in_threads_equal_solo_runs(splits: Splits, gain: float, monkeypa
 def test_what_would_couple_slots_trains_alone_and_says_why(splits: Splits) -> None:
     model = ImageModel(TrainConfig(model="cnn_b", width=4, gradual_epochs=1, device="cpu"), splits)
     assert "gradual unfreezing" in backend.choose_pool(model)[1]
+
+
+def test_a_slot_that_may_be_packed_is_not_compiled_unless_it_is_asked_for(splits: Splits) -> None:
+    config = TrainConfig(model="cnn_b", width=4, epochs=100_000, device="cpu", compile="auto")
+    slot = SlotModel(config, splits)
+    assert slot.config.compile == "off"
+    assert trains_alone(slot.model) == ""
+    slot.model.config = config.replace(compile="on")
+    assert "compile" in trains_alone(slot.model)
 
 
 def test_a_slot_in_training_takes_no_state(splits: Splits) -> None:
