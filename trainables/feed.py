@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -45,15 +46,25 @@ Stream = Callable[[Sequence[Tensor]], Iterator[Tensor]]
 """Row numbers [B] of each batch -> uint8 images [B, H, W, C] on the device, batch by batch."""
 
 
+_HELD: weakref.WeakValueDictionary[tuple[int, torch.device], Tensor] = weakref.WeakValueDictionary()
+"""Images on a device by the array that they were copied from, as long as a feed, which has the array too, holds them."""
+
+
+def resident(images: NDArray[np.uint8], device: torch.device) -> Tensor | None:
+    """Return the images in a CUDA device's memory, one copy for all feeds of this process, or None where they take too much."""
+    held = _HELD.get((id(images), device))
+    if held is None and images.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        held = _HELD[id(images), device] = torch.from_numpy(np.array(images)).to(device)
+    return held
+
+
 class ImageFeed:
     """Gathers uint8 images [N, H, W, C] by row: from the device's memory where they fit there, else from the host's."""
 
     def __init__(self, images: NDArray[np.uint8], device: torch.device) -> None:
         self.images, self.device = images, device
-        self.resident: Tensor | None = None
-        decoded = isinstance(images, np.ndarray)
-        if decoded and device.type == "cuda" and images.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self.resident = torch.from_numpy(np.array(images)).to(device)
+        held = device.type == "cuda" and isinstance(images, np.ndarray)
+        self.resident = resident(images, device) if held else None
 
     def __len__(self) -> int:
         return len(self.images)

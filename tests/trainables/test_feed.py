@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 import trainables.feed
-from trainables.feed import ImageFeed, balanced, shuffled, steps_per_epoch
+from trainables.feed import ImageFeed, balanced, resident, shuffled, steps_per_epoch
 
 
 @pytest.mark.parametrize(("rows", "size", "steps"), [(100, 64, 2), (128, 64, 2), (129, 64, 3), (5, 64, 1), (3, 1, 3)])
@@ -81,3 +81,18 @@ class Lazy:
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         self.asked.append(len(rows))
         return np.zeros((len(rows), 2, 2, 3), np.uint8)
+
+
+def test_models_of_a_process_share_one_copy_of_images_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [4000]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free[0], 10**9))
+    images, device = np.zeros((10, 5, 5, 3), np.uint8), torch.device("cpu")  # 750 bytes; the function asks no GPU but for room
+    one = resident(images, device)
+    free[0] = 0  # a second copy would not fit, and need not
+    other = resident(images, device)
+    assert one is not None and other is one
+    assert resident(images.copy(), device) is None
+    del one, other
+    assert resident(images, device) is None, "nobody held them any more"
+    free[0] = 2999
+    assert resident(images, device) is None
