@@ -56,8 +56,8 @@ FUSION_KEYS: tuple[str, ...] = (
 """Fields that change tensor shapes or the graph: trials train as one array only when all of these agree."""
 
 
-OPEN: dict[str, Any] = {"precision": "auto", "memory_format": "auto", "compile": "auto", "eval_batch_size": 0}
-"""Values that leave a field to the device, until `trainables.numerics` and `trainables.compiling` settle it."""
+OPEN: dict[str, Any] = {"precision": "auto", "memory_format": "auto", "eval_batch_size": 0}
+"""Values that leave a field to the device, until `trainables.numerics` settles it."""
 RENAMED = {"channels_last": "memory_format"}
 """Fields of older records and files, and what they are called now."""
 

@@ -47,6 +47,7 @@ class Trainable(Protocol):
     def state(self) -> dict[str, Any]:
         """Return everything a later `load_state` needs to go on bit for bit (weights, optimiser, schedule, epoch).
 
+        In memory of its own: it is written beside the training, which goes on.
         Only tensors, numbers, strings, lists and dicts, so that `torch.load(weights_only=True)` reads it back.
         """
 

@@ -18,6 +18,10 @@ KINDS = ("element", "channel", "row")
 """What one draw decides: one activation (Dropout), one map of a sample (Dropout2d), a sample's branch (stochastic depth)."""
 
 
+KEPT = 1 << 18
+"""Numbers of a layer's draws that are kept for its next step, at most (2 MB)."""
+
+
 @functools.lru_cache(maxsize=16)
 def _numbers(count: int) -> Tensor:
     """Return 0 to count - 1 on the CPU, which every step needs again; what a recorded graph makes on a GPU is its own."""
@@ -26,7 +30,8 @@ def _numbers(count: int) -> Tensor:
 
 def _draws(keys: Tensor, count: int) -> Tensor:
     """Return float64 uniforms [K, count] of each of K keys."""
-    numbers = _numbers(count) if keys.device.type == "cpu" else torch.arange(count, device=keys.device)
+    few = keys.device.type == "cpu" and count <= KEPT
+    numbers = _numbers(count) if few else torch.arange(count, device=keys.device)
     return uniform(keys.unsqueeze(1), numbers).squeeze(-1)
 
 

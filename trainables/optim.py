@@ -59,7 +59,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     kind: dict[str, Any] = {"betas": (config.momentum, config.beta2)}
     if config.optimizer == "sgd":
         kind = {"momentum": config.momentum, "nesterov": config.nesterov and config.momentum > 0}
-    optimizer: Optimizer = family(groups, lr=config.lr, fused=_fusible(groups), **kind)
+    optimizer: Optimizer = family(groups, lr=config.lr, fused=_fusible(groups) or None, **kind)
     return optimizer
 
 

@@ -70,7 +70,8 @@ class Saving:
         needed = outcome.epoch in self._waits
         if needed:
             self._join()
-        self._raise_fault()
+        if needed or not outcome.done:
+            self._raise_fault()
         began = self._clock()
         if needed:
             self._write(outcome.epoch, state(), began)

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.search.algorithms import Proposer
 from orchestrator.search.board import DONE, Board, Row
-from orchestrator.search.ending import final_record, headline, hopeless, sentence, take_over
+from orchestrator.search.ending import final_record, headline, hopeless, left_record, sentence, take_over
 from orchestrator.search.ledger import Event, Ledger, TrialLog, apply, read_events, spec_to
 from orchestrator.search.progress import Progress, Silent
 from orchestrator.search.retention import Retention
@@ -246,7 +246,8 @@ class Conductor:
         self._ledger.append("interrupted", reason=reason)
         for trial_id in self._mine:
             if not self._logs[trial_id].status and self._workspace.record(trial_id).exists():
-                record = self._workspace.load_record(trial_id).replace(status="interrupted", stop_reason=reason)
+                found = left_record(self._workspace, self._logs[trial_id], self._policy.fingerprint)
+                record = found.replace(status="interrupted", stop_reason=reason)
                 self._workspace.save_record(record)
                 self._tracker.trial_ended(record)
 

@@ -37,9 +37,13 @@ def final_record(
 
 
 def left_record(workspace: Workspace, log: TrialLog, fingerprint: str) -> MemberRecord:
-    """Return the record on the disk, or an empty one for a worker that never got so far."""
+    """Return the record on the disk, or an empty one for a worker that never got so far.
+
+    One whose best epoch's files were being replaced when the worker was lost has no best epoch: they may be of two.
+    """
     try:
-        return workspace.load_record(log.spec.trial_id)
+        found = workspace.load_record(log.spec.trial_id)
+        return found.replace(best_epoch=0, metrics={}) if workspace.torn(log.spec.trial_id).exists() else found
     except (FileNotFoundError, ValueError):
         spec = log.spec
         seed = int(spec.config.get("seed", 0))

@@ -42,6 +42,16 @@ class Signalled(KeyboardInterrupt):
         return 128 + self.signum
 
 
+def rearm() -> None:
+    """Put the handlers that Python knows in place again: Ray, coming up in another thread meanwhile, takes SIGTERM over."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            signal.signal(number, handler)
+
+
 @contextmanager
 def signals(first: Callable[[int], None]) -> Iterator[None]:
     """Call `first(signal)` on the first signal and raise Signalled on a second one; old handlers return afterwards.

@@ -93,8 +93,9 @@ def one_ray() -> Iterator[None]:
 def begin_ray(search: SearchSection) -> None:
     """Import Ray, begin to bring up one of our own, and return; nothing is begun for a cluster, or where there is a Ray.
 
-    Only inside `one_ray`. Starting takes seconds in which Ray's processes wait for each other.
+    Inside `one_ray`, which ends it. Starting takes seconds in which Ray's processes wait for each other.
     """
+    assert _Life.blocks, "begin_ray outside one_ray"
     _import_ray(search.address)
     import ray
 
@@ -112,7 +113,8 @@ def ray_session(search: SearchSection) -> Iterator[None]:
             _join(search.address)
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        gc.freeze()  # until Ray is shut down: what is imported by now need not be searched again
+        if joins or _Life.own is not None:
+            gc.freeze()  # until Ray is shut down: what is imported by now need not be searched again
         try:
             yield
         finally:
@@ -201,10 +203,12 @@ def _shut_down() -> None:
     import ray
 
     gc.collect()
+    active = gc.isenabled()
     gc.disable()
     try:
         with suppress(Exception):
             ray.shutdown()
     finally:
-        gc.enable()
+        if active:
+            gc.enable()
         gc.unfreeze()

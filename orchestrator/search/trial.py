@@ -81,7 +81,8 @@ def run_trial(
         )
         model = (build or load_trainable(spec.trainable))(config, splits)
         used = getattr(model, "config", None)
-        if isinstance(used, TrainConfig):  # with what "auto" stands for on this device
+        if isinstance(used, TrainConfig):  # with what "auto" stands for on this device; whether to compile is asked each time
+            used = used.replace(compile=config.compile)
             record = record.replace(config=used.to_dict(), config_hash=config_hash(used))
         saving = Saving(workspace.checkpoints(spec.trial_id), waits=spec.waits, at_once=at_once)
         return _Trial(record, model, workspace, metric, saving).run(report)
@@ -142,7 +143,8 @@ class _Trial:
         """Load the newest valid checkpoint; the best epoch, the epochs run and the seconds are those of the record.
 
         The record is of the checkpoint's epoch or a later one: each epoch is recorded first. So the best stays what its files
-        are of, whether it came after the checkpoint or the checkpoint was taken over from another trial.
+        are of, whether it came after the checkpoint or the checkpoint was taken over from another trial. (Older versions wrote
+        the checkpoint first: where that is ahead, it is right.)
         """
         trial_id, workspace = self._record.trial_id, self._workspace
         earlier, state = _earlier(workspace, trial_id), self._saving.load()
@@ -152,7 +154,10 @@ class _Trial:
         elif earlier is None or earlier.config_hash != self._record.config_hash:
             return
         course = self._course
-        if earlier is not None:
+        if state is not None and state["owner"] == trial_id and (earlier is None or earlier.epochs_run < course.epoch):
+            if course.best_epoch == course.epoch:
+                self._save_best()
+        elif earlier is not None:
             course.best_epoch, course.best = earlier.best_epoch, dict(earlier.metrics)
             course.seconds, self._reached = earlier.seconds, earlier.epochs_run
         if workspace.torn(trial_id).exists() or not workspace.weights(trial_id).exists():

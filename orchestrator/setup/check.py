@@ -113,7 +113,7 @@ def time_epoch(config: TrainConfig, splits: Splits) -> tuple[float, float]:
     from trainables.image_model import ImageModel
 
     try:
-        model = ImageModel(config.replace(epochs=2, warmup_epochs=0, average="none"), splits)
+        model = ImageModel(config.replace(epochs=2, warmup_epochs=0, average="none", compile="off"), splits)
         seconds = _time(model.step)
         if seconds < SLOW:
             seconds = _time(model.step)

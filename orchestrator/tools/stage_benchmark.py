@@ -94,7 +94,7 @@ def benchmark_stages(experiment: Experiment, *, seconds: float = 1.0) -> StageRe
 
     config, splits = TrainConfig.from_dict(baseline_config(experiment)), load_data(experiment)
     try:
-        model = ImageModel(config.replace(average="none"), splits)
+        model = ImageModel(config.replace(average="none", compile="off"), splits)
     except ValueError as error:
         raise UserError(str(error)) from error
     model.begin_epoch()

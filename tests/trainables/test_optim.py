@@ -129,7 +129,8 @@ def test_heads_alone_take_torchs_fused_step_to_the_same_place(family: str, dtype
     heads[1].load_state_dict(heads[0].state_dict())
     fused = build_optimizer(heads[0], config.replace(finetune_depth="all"))
     assert all(group["fused"] for group in fused.param_groups)
-    assert not any(group["fused"] for group in build_optimizer(_net(config), config.replace(finetune_depth="all")).param_groups)
+    whole = build_optimizer(_net(config), config.replace(finetune_depth="all"))
+    assert {group["fused"] for group in whole.param_groups} == {None}, "torch chooses, among them foreach on a GPU"
     plain = build_optimizer(heads[1], config.replace(finetune_depth="all"))
     for group in plain.param_groups:
         group["fused"] = False

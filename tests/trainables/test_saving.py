@@ -208,6 +208,15 @@ def test_a_failed_write_is_raised_where_it_was_waited_for_and_only_told_at_the_e
 
 
 @pytest.mark.usefixtures("full")
+def test_a_training_that_is_done_does_not_fail_for_an_earlier_write(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), Saving(tmp_path) as saving:
+        saving.offer(Outcome(1), state(1))
+        settle(saving)
+        saving.offer(Outcome(2, done=True), state(2))
+    assert "No space left" in caplog.text
+
+
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("ending", [SystemExit(0), RuntimeError("the device fell off")])
 def test_what_ends_the_training_is_told_before_a_failed_write(
     ending: BaseException, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.server
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
-from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled, raise_now, signals
+from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled, raise_now, rearm, signals
 from orchestrator.search.preflight import check_node, driver_token, versions
 from orchestrator.search.ray_environment import prepare_environment
 
@@ -137,6 +138,21 @@ def test_a_local_search_ends_at_the_first_signal_and_off_the_main_thread_nothing
     thread.start()
     thread.join()
     assert inside == [before]
+
+
+def test_handlers_that_somebody_took_over_are_put_in_place_again() -> None:
+    """A handler set beside Python, as Ray's library does, is what the system calls; Python still names its own."""
+    heard: list[int] = []
+    libc = ctypes.CDLL(None)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    with signals(heard.append):
+        libc.signal(signal.SIGTERM, 1)  # SIG_IGN
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == []
+        rearm()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
 
 
 def test_an_ending_has_a_reason() -> None:

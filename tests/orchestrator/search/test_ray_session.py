@@ -27,9 +27,7 @@ def used():
     return node.address, told, sorted(node.all_processes)
 
 with one_ray():
-    begun = time.monotonic()
     begin_ray(search)
-    assert time.monotonic() - begun < 3, "begin_ray waited"
     with ray_session(search):
         first = used()
     time.sleep(1.5)  # its processes live on, though nobody waits for the thread that started them

@@ -67,6 +67,15 @@ def test_members_that_end_one_by_one_leave_what_all_at_once_would(workspace: Wor
     assert left == kept(workspace) == {"broken", "b", "baseline"}
 
 
+def test_states_written_after_a_trials_end_go_with_a_sweep(workspace: Workspace) -> None:
+    retention = Retention(workspace, "accuracy", keep=4, cap_gb=1)
+    retention.tidy(unfinished=["running", "a"])
+    for late in ("b", "running", "a"):
+        (workspace.checkpoints(late) / "epoch-2").mkdir(parents=True)
+    retention.sweep(unfinished=["running", "a"])
+    assert {path.parent.name for path in workspace.members.glob("*/checkpoints")} == {"running", "a"}
+
+
 def test_lower_is_better_where_it_is(workspace: Workspace) -> None:
     for trial_id in "abcd":
         record = workspace.load_record(trial_id)

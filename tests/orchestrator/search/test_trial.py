@@ -223,6 +223,22 @@ def test_a_full_disk_is_a_failed_record_that_keeps_what_was_computed(tmp_path: P
     assert (again.status, again.epochs_run, again.best_epoch) == ("finished", 3, 3)
 
 
+@pytest.mark.parametrize("cut", ["before", "after"])  # the best epoch's files: those of an older version have no mark
+def test_a_folder_of_an_older_version_whose_checkpoint_leads_its_record_keeps_the_better_epoch(
+    cut: str, tmp_path: Path
+) -> None:
+    workspace, record = Workspace(tmp_path), train(tmp_path, waits=(1, 2))[0]
+    assert record.best_epoch == 2 == saved(tmp_path)[-1]
+    told = files(tmp_path)
+    if cut == "before":
+        workspace.weights("a").write_bytes(b"of the first epoch")
+    worse = {key: 0.0 if key == "val/accuracy" else value for key, value in record.metrics.items()}
+    workspace.save_record(record.replace(status="running", epochs_run=1, best_epoch=1, metrics=worse))
+    again, _ = train(tmp_path)
+    assert results(again) == results(record)
+    assert files(tmp_path) == told
+
+
 def test_a_crash_between_checkpoint_and_probabilities_loses_neither(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     workspace, record = Workspace(tmp_path), whole[1]
@@ -295,25 +311,29 @@ def test_a_trial_goes_on_in_the_precision_in_which_it_began(tmp_path: Path, monk
     assert gains == [0.5]
 
 
-def test_a_trial_goes_on_compiled_or_not_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = ["off", "on"]  # the second node finds that it pays
+@pytest.mark.parametrize("older", [False, "auto"])  # as older records have it, and as the first attempt leaves it
+def test_whether_to_compile_is_asked_again_by_each_attempt_and_the_record_says_what_was_asked(
+    older: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = ["on", "off"]  # the second node has no compiler
 
     def settle(config: TrainConfig, model: Any, *_: Any, **__: Any) -> tuple[TrainConfig, Any]:
-        return config.replace(compile=begun.pop(0) if config.compile == "auto" else config.compile), model
+        assert config.compile == "auto"
+        return config.replace(compile=begun.pop(0)), model
 
     monkeypatch.setattr(image_model, "as_trained", settle)
     with pytest.raises(Cut):
         train(tmp_path, until=1, config={"compile": "auto"})
     record = Workspace(tmp_path).load_record("a")
-    assert (record.config["compile"], begun) == ("off", ["on"])
-    Workspace(tmp_path).save_record(record.replace(config={**record.config, "compile": False}))  # as older ones have it
-    assert train(tmp_path, config={"compile": "auto"})[0].config["compile"] == "off"
-    assert begun == ["on"]
+    assert (record.config["compile"], begun) == ("auto", ["off"])
+    Workspace(tmp_path).save_record(record.replace(config={**record.config, "compile": older}))
+    assert train(tmp_path, config={"compile": "auto"})[0].config["compile"] == "auto"
+    assert begun == []
 
 
 def test_a_tracker_is_told_what_was_left_open_once_it_is_known(whole: tuple[Path, MemberRecord]) -> None:
-    spec = TrialSpec("a", {**CONFIG, "precision": "auto", "compile": "auto"})
-    assert not {"precision", "memory_format", "compile", "eval_batch_size"} & set(params_of(spec))
+    spec = TrialSpec("a", {**CONFIG, "precision": "auto"})
+    assert not {"precision", "memory_format", "eval_batch_size"} & set(params_of(spec))
     assert params_of(TrialSpec("a", CONFIG))["precision"] == "fp32"
     assert tags_of(spec, "f")["config_hash"] == ""
     assert tags_of(TrialSpec("a", CONFIG), "f")["config_hash"] == whole[1].config_hash
