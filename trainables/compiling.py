@@ -150,7 +150,7 @@ def _step(network: nn.Module, images: Tensor, precision: str) -> Step:
 
 
 def _say_why(error: Exception, config: TrainConfig) -> None:
-    """Log why a network stays as it is; raises where it was asked to be compiled, or where memory does not suffice even so."""
+    """Log why a network stays as it is; raises where it was asked to be compiled."""
     said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     if config.compile == "auto":
         _LOG.warning("compile: %s is not compiled (%s)", config.model, said)
