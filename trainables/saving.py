@@ -42,8 +42,8 @@ class Saving:
     """The states of one training in a folder: `offer` one after each epoch inside a `with` block, which waits for the last.
 
     A state is copied in the training's own thread (`state()` returns it in memory of its own) and written by another one, one
-    at a time. After an epoch in `waits`, whatever the pace, it is on the disk when `offer` returns. What a write fails of is raised by the next
-    `offer`, and only told where there is none.
+    at a time. After an epoch in `waits`, whatever the pace, it is on the disk when `offer` returns. What a write fails of is
+    raised by the next `offer`, and only told where there is none.
     """
 
     def __init__(
