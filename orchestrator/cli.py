@@ -15,6 +15,7 @@ from orchestrator import __version__
 from orchestrator.cli_bundle import add_bundle_verbs
 from orchestrator.cli_options import Address, Json, Overrides, Source, experiment_of, print_json
 from orchestrator.cli_tools import add_tools
+from orchestrator.errors import Interrupted
 
 if TYPE_CHECKING:
     from orchestrator.context import Context
@@ -44,8 +45,12 @@ def _open(
 
     flags = {"search.address": address, **{key.replace("__", "."): value for key, value in once.items()}}
     given = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    with open_run(experiment_of(source, overrides), _say, verb=verb, once=given, searches=searches) as context:
-        yield context
+    experiment = experiment_of(source, overrides)
+    try:
+        with open_run(experiment, _say, verb=verb, once=given, searches=searches) as context:
+            yield context
+    except KeyboardInterrupt:  # between trainings, which say more; typer would end without a word
+        raise Interrupted("interrupted; everything finished is kept, the same command goes on", 130) from None
 
 
 def _version(wanted: bool) -> None:

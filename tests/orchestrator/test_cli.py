@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from orchestrator.__main__ import main
 from orchestrator.cli import app
 from orchestrator.store.workspace import Workspace
 
@@ -66,6 +67,25 @@ def test_version_names_the_vendors() -> None:
     done = orchestrate("--version")
     assert done.returncode == 0
     assert "ray 2." in done.stdout
+
+
+def test_ctrl_c_between_trainings_is_one_line_and_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def open_run(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.context.open_run", open_run)
+    monkeypatch.setattr("orchestrator.stages.report.run_report", interrupted)
+    monkeypatch.setattr(sys, "argv", ["orchestrate", "report"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "orchestrate: interrupted; everything finished is kept, the same command goes on\n"
 
 
 @pytest.mark.parametrize(
