@@ -49,8 +49,9 @@ def _open(
     try:
         with open_run(experiment, _say, verb=verb, once=given, searches=searches) as context:
             yield context
-    except KeyboardInterrupt:  # between trainings, which say more; typer would end without a word
-        raise Interrupted("interrupted; everything finished is kept, the same command goes on", 130) from None
+    except KeyboardInterrupt as error:  # between trainings, which say more; typer would end without a word
+        code = getattr(error, "exit_code", 130)
+        raise Interrupted("interrupted; everything finished is kept, the same command goes on", code) from None
 
 
 def _version(wanted: bool) -> None:
