@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from trainables.allocator import out_of_memory
 from trainables.config import TrainConfig
 from trainables.data.cache import cache_folder
-from trainables.feed import steps_per_epoch
 from trainables.loop import forward
 from trainables.models.freezing import apply_depth
 from trainables.numerics import PAYS
@@ -25,6 +24,7 @@ from trainables.timing import device_name, medians, now, remembered_gain
 
 if TYPE_CHECKING:
     from trainables.models import InputPipeline
+    from trainables.portion import Portion
 
 LONG = 900.0
 """Seconds that a trial's steps must take uncompiled: the first of its kind on a node compiles cold, which took 40 to 60 s on a
@@ -41,29 +41,27 @@ _LOG = logging.getLogger(__name__)
 Step = Callable[[], None]
 
 
-def as_trained(
-    config: TrainConfig, model: nn.Module, pipeline: InputPipeline, *, rows: int, cached: bool
-) -> tuple[TrainConfig, nn.Module]:
-    """Return the config with `compile` settled, and the network to train with: compiled, or the model itself.
+def as_trained(config: TrainConfig, model: nn.Module, pipeline: InputPipeline, portion: Portion, *, cached: bool) -> nn.Module:
+    """Return the network to train with: compiled, where `config.compile` and a trial's length say so, or the model itself.
 
-    `rows` are an epoch's; with `cached` features most of the network does not run, and is not compiled. A copy takes a first
-    step here, whose code the model then uses: raises ValueError where compiling is asked for and not possible, or wrong.
+    With `cached` features most of the network does not run, and is not compiled. A copy takes a first step here, whose code
+    the model then uses: raises ValueError where compiling is asked for and not possible, or wrong.
     """
     if cached or config.compile == "off":
-        return config.replace(compile="off"), model
-    device, size, steps = next(model.parameters()).device, pipeline.image_size, steps_per_epoch(rows, config.batch_size)
+        return model
+    device, size, steps = next(model.parameters()).device, pipeline.image_size, portion.steps
     with seeded(config.seed, "dropout", device=device):  # its draws change no one else's
-        images = torch.randn(math.ceil(rows / steps), len(pipeline.mean), size, size, device=device)
+        images = torch.randn(math.ceil(len(portion.rows) / steps), len(pipeline.mean), size, size, device=device)
         images = images.to(parameter_dtype(config.precision)).contiguous(memory_format=memory_format(config))
         net = copy.deepcopy(model).train()
         apply_depth(net, config)
         try:
             if config.compile == "on" or _gains(config, net, images, steps=steps * config.epochs):
                 _check(net, images, config.precision)
-                return config.replace(compile="on"), Compiled(model)
+                return Compiled(model)
         except Exception as error:  # whatever a compiler, a driver or a disk may raise
             _say_why(error, config)
-    return config.replace(compile="off"), model
+    return model
 
 
 class Compiled(nn.Module):

@@ -63,8 +63,7 @@ class ImageModel:
         self.feeds = {"train": feed}
         self.source = Source(config, self.portion, feed, stream, self.pipeline, len(splits.classes))
         self.features = open_features(self.model, config, splits, self.pipeline, ready=self.ready, stream=stream)
-        rows, cached = len(self.portion.rows), self.features is not None
-        self.config, self.network = as_trained(config, self.model, self.pipeline, rows=rows, cached=cached)
+        self.network = as_trained(config, self.model, self.pipeline, self.portion, cached=self.features is not None)
         loss = build_loss(config, self.portion.targets, splits.outputs)
         self.rules = StepRules(loss, precision=config.precision, clip_norm=config.clip_norm)
         self.optimizer = build_optimizer(self.model, config)

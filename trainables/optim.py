@@ -59,18 +59,18 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     kind: dict[str, Any] = {"betas": (config.momentum, config.beta2)}
     if config.optimizer == "sgd":
         kind = {"momentum": config.momentum, "nesterov": config.nesterov and config.momentum > 0}
-    optimizer: Optimizer = family(groups, lr=config.lr, fused=_fusible(groups) or None, **kind)
+    optimizer: Optimizer = family(groups, lr=config.lr, fused=_fused(groups), **kind)
     return optimizer
 
 
-def _fusible(groups: list[dict[str, Any]]) -> bool:
-    """Return whether torch's fused step fits: heads on a CPU, whose steps are mostly calls (a sixth less time measured).
+def _fused(groups: list[dict[str, Any]]) -> bool | None:
+    """Return True for heads on a CPU, whose steps are mostly calls (a sixth less time measured), else None: torch chooses.
 
-    It reads memory as it lies. Vectors and matrices lie one way only; the axes of a convolution's weights, its gradients and a
-    state that was loaded may be in different orders.
+    The fused step reads memory as it lies. Vectors and matrices lie one way only; the axes of a convolution's weights, its
+    gradients and a state that was loaded may be in different orders.
     """
     parameters = [parameter for group in groups for parameter in group["params"]]
-    return all(parameter.ndim <= 2 and parameter.device.type == "cpu" for parameter in parameters)
+    return all(parameter.ndim <= 2 and parameter.device.type == "cpu" for parameter in parameters) or None
 
 
 def set_lr(optimizer: Optimizer, config: TrainConfig, multiplier: float) -> None:

@@ -40,10 +40,10 @@ class _Own(threading.Thread):
         import ray
 
         try:
-            ray.init(
-                address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
-            )  # fmt: skip
-            _end_idle()
+            with _for_one_node():
+                ray.init(
+                    address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
+                )  # fmt: skip
         except BaseException as error:
             self._error = error
         self._up.set()
@@ -137,28 +137,33 @@ def _present(search: SearchSection) -> bool:
 
 
 def _import_ray(address: str) -> None:
-    """Import Ray in the environment that it is to have.
-
-    Also what `ray.init` would import: done in a thread while others import the same packages, either could see them half made.
-    """
+    """Import Ray in the environment that it is to have."""
     prepare_environment(address)
-    with collector_at_rest(), suppress(ImportError):
+    with collector_at_rest():
         import ray  # noqa: F401
 
-        importlib.import_module("ray.dashboard.optional_deps")
 
+@contextmanager
+def _for_one_node() -> Iterator[None]:
+    """Let `ray.init` start only what a Ray of one node has a use for.
 
-def _end_idle() -> None:
-    """End the processes that a Ray of one node has no use for: those for its autoscaler, its dashboard and its printed logs.
-
-    They poll as long as they live, and the first makes Ray's shutdown wait a second for it.
+    Not the processes for its autoscaler, its dashboard and its printed logs, which Ray starts one after another, and its agent
+    as where Ray's dashboard is not installed: 3 CPU seconds, and half of the time until Ray is up. Ray has no setting for it.
     """
-    import ray
-
-    node = getattr(ray._private.worker, "_global_node", None)
-    for end in ("kill_monitor", "kill_dashboard", "kill_log_monitor"):
-        with suppress(Exception):
-            getattr(node, end)(check_alive=False)
+    node, libraries = importlib.import_module("ray._private.node").Node, importlib.import_module("ray._private.utils")
+    missing = ImportError("not wanted")
+    instead: list[tuple[Any, str, Any]] = [
+        (libraries, "get_dashboard_dependency_error", lambda: missing),
+        *((node, name, lambda *_, **__: None) for name in ("start_monitor", "start_api_server", "start_log_monitor")),
+    ]
+    own = [(owner, name, getattr(owner, name)) for owner, name, _ in instead]
+    for owner, name, value in instead:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in own:
+            setattr(owner, name, value)
 
 
 def _end_own() -> None:

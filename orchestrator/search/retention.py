@@ -55,12 +55,14 @@ class Retention:
 
     def _new(self, ended: MemberRecord | None, going: Collection[str]) -> list[MemberRecord]:
         """Take in who has ended: at first everybody on the disk who is not going on, then the one given."""
-        found = [ended] if ended is not None else []
+        found: dict[str, MemberRecord] = {}
         if self._ended is None:
-            self._ended = {}
-            found += [r for r in self._workspace.load_records() if r.status in ENDED and r.trial_id not in going]
-        self._ended |= {record.trial_id: record for record in found}
-        return found
+            records = self._workspace.load_records()
+            found = {r.trial_id: r for r in records if r.status in ENDED and r.trial_id not in going}
+        if ended is not None:
+            found[ended.trial_id] = ended
+        self._ended = {**(self._ended or {}), **found}
+        return list(found.values())
 
     def _fit(self, order: list[str], chosen: Collection[str], going: Collection[str]) -> list[str]:
         """Drop weights, lowest ranked first and chosen ones last, until weights and checkpoints fit under the cap."""

@@ -81,8 +81,7 @@ def run_trial(
         )
         model = (build or load_trainable(spec.trainable))(config, splits)
         used = getattr(model, "config", None)
-        if isinstance(used, TrainConfig):  # with what "auto" stands for on this device; whether to compile is asked each time
-            used = used.replace(compile=config.compile)
+        if isinstance(used, TrainConfig):  # with what "auto" stands for on this device
             record = record.replace(config=used.to_dict(), config_hash=config_hash(used))
         saving = Saving(workspace.checkpoints(spec.trial_id), waits=spec.waits, at_once=at_once)
         return _Trial(record, model, workspace, metric, saving).run(report)

@@ -92,7 +92,7 @@ def test_auto_compiles_where_a_long_trial_saves_enough(
 ) -> None:
     times |= {"eager step": eager, "compiled step": after}
     model = ImageModel(BASE.replace(compile="auto"), splits)
-    assert model.config.compile == verdict
+    assert model.config.compile == "auto"
     assert isinstance(model.network, Compiled) == (verdict == "on")
     assert len(times["asked"]) == asked
 
@@ -100,7 +100,7 @@ def test_auto_compiles_where_a_long_trial_saves_enough(
 def test_cached_features_win_over_auto(splits: Splits, times: dict[str, Any]) -> None:
     model = ImageModel(BASE.replace(compile="auto", finetune_depth="head"), splits)
     assert model.features is not None
-    assert (model.config.compile, times["asked"]) == ("off", {})
+    assert (model.network, times["asked"]) == (model.model, {})
 
 
 def test_the_averaged_and_the_evaluated_network_are_not_compiled(splits: Splits, counted: Any) -> None:
@@ -121,7 +121,7 @@ def test_epochs_of_two_batch_sizes_compile_once_and_compute_the_same(
 ) -> None:
     plain = _trained(BASE.replace(**change), splits)
     compiled = _trained(BASE.replace(compile="on", **change), splits)
-    assert compiled.config.compile == "on"
+    assert isinstance(compiled.network, Compiled)
     assert counted.frame_count == 1
     _same(plain, compiled)
     _trained(BASE.replace(compile="on", seed=1, lr=0.01, batch_size=12, **change), splits)  # the process's next trial
@@ -142,9 +142,10 @@ def test_the_first_timing_is_remembered_and_compiles_twice(
     monkeypatch.setattr(compiling, "LONG", 0.0)
     monkeypatch.setattr(compiling, "repaid_after", lambda *seconds: 1e-9 if min(seconds) > 0 else math.inf)
     first = ImageModel(BASE.replace(compile="auto"), splits)
-    assert (first.config.compile, counted.frame_count) == ("on", 2)  # cold, and once more as in a new process
+    assert isinstance(first.network, Compiled)
+    assert counted.frame_count == 2  # cold, and once more as in a new process
     torch.compiler.reset()
-    assert ImageModel(BASE.replace(compile="auto"), splits).config.compile == "on"
+    assert isinstance(ImageModel(BASE.replace(compile="auto"), splits).network, Compiled)
     assert counted.frame_count == 3
     plain = ImageModel(BASE, splits)
     assert first.step().metrics["train/loss"] == pytest.approx(plain.step().metrics["train/loss"], abs=1e-6)
@@ -168,7 +169,7 @@ def test_a_compiler_that_fails_leaves_auto_off_with_one_line(
     with caplog.at_level(logging.WARNING, logger=compiling.__name__):
         model = ImageModel(BASE.replace(compile="auto"), splits)
     assert [record.getMessage().partition("(")[0] for record in caplog.records] == ["compile: cnn_b is not compiled "]
-    assert (model.config.compile, model.network) == ("off", model.model)
+    assert model.network is model.model
     model.step()
 
 
@@ -193,10 +194,7 @@ def test_compiled_code_that_is_wrong_is_not_used(splits: Splits, monkeypatch: py
         ImageModel(BASE.replace(compile="on"), splits)
     model = ImageModel(BASE, splits)
     model.model.head.append(nn.Dropout(0.5))  # draws of its own: nothing to compare
-    config, network = compiling.as_trained(
-        BASE.replace(compile="on"), model.model, model.pipeline, rows=len(splits.train), cached=False
-    )
-    assert config.compile == "on"
+    network = compiling.as_trained(BASE.replace(compile="on"), model.model, model.pipeline, model.portion, cached=False)
     assert isinstance(network, Wrong)
 
 

@@ -55,11 +55,11 @@ class SlotModel:
 
     def __init__(self, config: TrainConfig, splits: Splits) -> None:
         """Build the model as it would be alone, only that `compile: auto` is off: compiled, it could not join the others."""
-        if config.compile == "auto":
-            config = config.replace(compile="off")
+        packable = config.replace(compile="off") if config.compile == "auto" else config
         with DEVICE:
-            self.model = ImageModel(config, splits)
-        self.config, self.device, self.pipeline = self.model.config, self.model.device, self.model.pipeline
+            self.model = ImageModel(packable, splits)
+        self.config, self.device = self.model.config.replace(compile=config.compile), self.model.device
+        self.pipeline = self.model.pipeline
         self._pool: Pool | None = None
         self._closed, self._joining = False, threading.Lock()
 

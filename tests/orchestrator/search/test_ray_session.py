@@ -28,14 +28,18 @@ def used():
 
 with one_ray():
     begin_ray(search)
+    import ray
     with ray_session(search):
         first = used()
     time.sleep(1.5)  # its processes live on, though nobody waits for the thread that started them
     with ray_session(search):
         second = used()
     assert first == second and first[1:] == ("answer", ["gcs_server", "raylet"]), (first, second)
+    logs = os.listdir(ray._private.worker._global_node.get_logs_dir_path())  # what was started, if only for a moment
+    assert "gcs_server.out" in logs, logs
+    assert not [log for log in logs if log.startswith(("monitor", "dashboard.", "log_monitor"))], logs
+    assert ray._private.node.Node.start_monitor.__qualname__ == "Node.start_monitor"
 
-    import ray
     os.kill(ray._private.worker._global_node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
     time.sleep(1.0)
     with ray_session(search):
