@@ -42,16 +42,18 @@ def _open(
 ) -> Iterator[Context]:  # fmt: skip
     """Open the run of a verb; what is given as a flag (`--address`, `once`) holds for this call alone."""
     from orchestrator.context import open_run
+    from orchestrator.search.interrupt import raise_now, signals
 
     flags = {"search.address": address, **{key.replace("__", "."): value for key, value in once.items()}}
     given = [f"{key}={value}" for key, value in flags.items() if value is not None]
     experiment = experiment_of(source, overrides)
     try:
-        with open_run(experiment, _say, verb=verb, once=given, searches=searches) as context:
+        with signals(raise_now), open_run(experiment, _say, verb=verb, once=given, searches=searches) as context:
             yield context
     except KeyboardInterrupt as error:  # between trainings, which say more; typer would end without a word
         code = getattr(error, "exit_code", 130)
-        raise Interrupted("interrupted; everything finished is kept, the same command goes on", code) from None
+        said = f"{str(error) or 'interrupted'}; everything finished is kept, the same command goes on"
+        raise Interrupted(said, code) from None
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import os
 import signal
 import threading
 import time
@@ -11,8 +14,8 @@ from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-
 TIME_BUDGET, ASKED = "time_budget", "asked"
+AGAIN_S = 0.05
 
 
 class Ending:
@@ -43,38 +46,52 @@ class Signalled(KeyboardInterrupt):
 
 
 def rearm() -> None:
-    """Put the handlers that Python knows in place again: Ray, coming up in another thread meanwhile, takes SIGTERM over."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in SIGNALS:
-        handler = signal.getsignal(number)
-        if callable(handler):
-            signal.signal(number, handler)
+    """Let the handlers that Python knows be called again, from any thread: Ray takes SIGTERM over as it comes up.
+
+    Ray's own would print where each thread is, and abort the process three seconds later.
+    """
+    for name in ("PyOS_getsig", "PyOS_setsig"):
+        getattr(ctypes.pythonapi, name).restype = ctypes.c_void_p
+    ctypes.pythonapi.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    if callable(signal.getsignal(signal.SIGINT)):  # which Ray leaves alone
+        pythons = ctypes.pythonapi.PyOS_getsig(int(signal.SIGINT))
+        for number in SIGNALS:
+            if callable(signal.getsignal(number)):
+                ctypes.pythonapi.PyOS_setsig(int(number), pythons)
 
 
 @contextmanager
 def signals(first: Callable[[int], None]) -> Iterator[None]:
-    """Call `first(signal)` on the first signal and raise Signalled on a second one; old handlers return afterwards.
+    """Call `first(signal)` on the first signal, raise Signalled of it on a second one; old handlers return afterwards.
 
     Handlers are set also where a parent had the signal ignored (`cmd &`), but for SIGHUP: `nohup` wants it ignored. Off the
-    main thread nothing is changed.
+    main thread nothing is changed. What is raised in a callback of the garbage collector is lost: a signal waits for its end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     seen: list[int] = []
+    collecting: list[bool] = []
 
-    def handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def watch(phase: str, info: dict[str, int]) -> None:  # noqa: ARG001
+        collecting[:] = [True] if phase == "start" else []
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if collecting or (frame is not None and frame.f_code is watch.__code__):
+            threading.Timer(AGAIN_S, os.kill, (os.getpid(), signum)).start()
+            return
         seen.append(signum)
         if len(seen) > 1:
-            raise Signalled(signum)
+            raise Signalled(seen[0])
         first(signum)
 
     taken = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN or n != getattr(signal, "SIGHUP", None)]
+    gc.callbacks.append(watch)
     before = {number: signal.signal(number, handle) for number in taken}
     try:
         yield
     finally:
+        gc.callbacks.remove(watch)
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

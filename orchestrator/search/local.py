@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.search.conductor import Conductor
-from orchestrator.search.interrupt import Ending, raise_now, rearm, signals
+from orchestrator.search.interrupt import Ending, raise_now, signals
 from orchestrator.search.schedulers import Verdict
 from orchestrator.search.trial import run_trial
 from trainables.allocator import keep_freed_memory
@@ -25,7 +25,6 @@ def run_local(conductor: Conductor, *, data: DataConfig, root: str, metric: str,
                 return
 
             def report(outcome: Outcome, trial_id: str = spec.trial_id) -> bool:
-                rearm()
                 verdict = conductor.epoch(trial_id, outcome.epoch, outcome.metrics)
                 if verdict is Verdict.GO_ON and not outcome.done and ending.reason():
                     raise _Over

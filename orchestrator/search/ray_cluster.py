@@ -96,5 +96,6 @@ class Watchdog:
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         if not self._over.wait(GRACE_S):
-            print(f"orchestrate: {self.lost}; everything is kept, go on with --resume", file=sys.stderr, flush=True)
+            said = "everything is kept; the same command goes on (`orchestrate search` with --resume)"
+            print(f"orchestrate: {self.lost}; {said}", file=sys.stderr, flush=True)
             os._exit(1)

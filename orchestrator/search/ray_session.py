@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import logging
 import math
 import socket
@@ -14,6 +13,8 @@ from typing import Any
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
+from orchestrator.search.interrupt import rearm
+from orchestrator.search.ray_daemons import end_at_once, leave_signals_to_us, only_needed
 from orchestrator.search.ray_environment import prepare_environment
 from trainables.allocator import collector_at_rest
 from trainables.cores import usable_cpus
@@ -39,11 +40,14 @@ class _Own(threading.Thread):
         """Start it and stay."""
         import ray
 
+        leave_signals_to_us()
         try:
-            with _for_one_node():
+            with only_needed():
                 ray.init(
                     address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
                 )  # fmt: skip
+            end_at_once(ray._private.worker._global_node)
+            rearm()
         except BaseException as error:
             self._error = error
         self._up.set()
@@ -141,29 +145,6 @@ def _import_ray(address: str) -> None:
     prepare_environment(address)
     with collector_at_rest():
         import ray  # noqa: F401
-
-
-@contextmanager
-def _for_one_node() -> Iterator[None]:
-    """Let `ray.init` start only what a Ray of one node has a use for.
-
-    Not the processes for its autoscaler, its dashboard and its printed logs, which Ray starts one after another, and its agent
-    as where Ray's dashboard is not installed: 3 CPU seconds, and half of the time until Ray is up. Ray has no setting for it.
-    """
-    node, libraries = importlib.import_module("ray._private.node").Node, importlib.import_module("ray._private.utils")
-    missing = ImportError("not wanted")
-    instead: list[tuple[Any, str, Any]] = [
-        (libraries, "get_dashboard_dependency_error", lambda: missing),
-        *((node, name, lambda *_, **__: None) for name in ("start_monitor", "start_api_server", "start_log_monitor")),
-    ]
-    own = [(owner, name, getattr(owner, name)) for owner, name, _ in instead]
-    for owner, name, value in instead:
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for owner, name, value in own:
-            setattr(owner, name, value)
 
 
 def _end_own() -> None:

@@ -38,7 +38,9 @@ class Fate(NullTracker):
 
     def trial_epoch(self, trial_id, metrics, epoch):
         if [trial_id, epoch] == job["at"]:
-            os.kill(os.getpid(), job["signal"])
+            if job["signal"] == signal.SIGKILL:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(os.getpgrp(), job["signal"])  # Ray's processes too, as `timeout` and Slurm do
 
 if __name__ == "__main__":
     experiment = Experiment.model_validate(job["experiment"], strict=False)
@@ -70,20 +72,20 @@ def drive(
     job["runs"] = str(root / "runs.jsonl")
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(job)], capture_output=True, text=True, cwd=Path(__file__).parents[2],
-        stdin=subprocess.DEVNULL, timeout=450, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        stdin=subprocess.DEVNULL, timeout=450, start_new_session=True,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Kill -9 in mid-search; resume with two more trials, Ctrl-C among them; resume to the end."""
+    """Kill -9 in mid-search; resume with two more trials, SIGTERM for all processes among them; resume to the end."""
     root = tmp_path_factory.mktemp("crash")
     workspace = Workspace(root / "runs" / "crash")
     found: dict[str, Any] = {"root": root, "workspace": workspace, "ends": [], "after": []}
     for step in (
         {"at": ("t0002", 1), "sig": int(signal.SIGKILL)},
-        {"at": ("t0005", 1), "sig": int(signal.SIGINT), "resume": True, "extra": 2, "workers": 2},
+        {"at": ("t0005", 1), "sig": int(signal.SIGTERM), "resume": True, "extra": 2, "workers": 2},
         {"resume": True},
     ):
         found["ends"].append(drive(root, **step))
@@ -93,8 +95,8 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_each_driver_ends_as_its_signal_says(lived: dict[str, Any]) -> None:
     codes = [code for code, _ in lived["ends"]]
-    assert codes == [-signal.SIGKILL, 130, 0], lived["ends"]
-    assert "interrupted by SIGINT" in lived["ends"][1][1] and "--resume" in lived["ends"][1][1]
+    assert codes == [-signal.SIGKILL, 143, 0], lived["ends"]
+    assert "interrupted by SIGTERM" in lived["ends"][1][1] and "--resume" in lived["ends"][1][1]
     assert "Traceback" not in lived["ends"][1][1] + lived["ends"][2][1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class RowLoader:
         more: dict[str, Any] = {}
         if settings.workers:
             more = {"prefetch_factor": settings.prefetch_factor, "persistent_workers": settings.persistent_workers}
+            more["worker_init_fn"] = _hears_terminate
         self._loader: DataLoader[Tensor] = DataLoader(
             _Rows(part.images),
             batch_sampler=self._rows,
@@ -159,3 +161,9 @@ class _Batches(Sampler[list[int]]):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _hears_terminate(_: int) -> None:
+    """Let a stuck loader's process be ended by `terminate`, also where the training process has that signal blocked."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import http.server
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,24 @@ def test_a_local_search_ends_at_the_first_signal_and_off_the_main_thread_nothing
     thread.start()
     thread.join()
     assert inside == [before]
+
+
+def test_a_signal_in_the_middle_of_a_garbage_collection_is_not_lost() -> None:
+    """What a callback of the collector raises is printed and forgotten, the interruption with it."""
+
+    class Knot:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Signalled, match="SIGTERM"), signals(raise_now):
+        Knot()
+        gc.collect()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def test_handlers_that_somebody_took_over_are_put_in_place_again() -> None:
