@@ -264,7 +264,7 @@ def check(
     """Validate an experiment file; print it resolved, the size of its space, and what it will cost."""
     from orchestrator.setup.check import check as check_experiment
 
-    found = check_experiment(experiment_of(source, override), measure=measure)
+    found = check_experiment(experiment_of(source, override), measure=measure, say=_say)
     if json_:
         print_json(found.to_dict())
     else:

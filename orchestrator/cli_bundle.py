@@ -28,13 +28,13 @@ def predict(
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="exported folder")],
-    folder: Annotated[Path, typer.Argument(help="a folder of labelled images, one subfolder a class")],
+    folder: Annotated[str, typer.Argument(help="a folder of labelled images, one subfolder a class")],
     json_: Json = False,
 ) -> None:
     """Score an exported bundle on labelled images."""
     from orchestrator.deliver.evaluate import evaluate_bundle, in_words
 
-    scores = evaluate_bundle(bundle, folder)
+    scores = evaluate_bundle(bundle, Path(folder.removeprefix("folder:")))
     if json_:
         print_json(scores)
     else:

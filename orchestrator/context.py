@@ -67,6 +67,7 @@ def open_run(
     """
     from orchestrator.experiment_file import override
     from orchestrator.experiment_file.places import absolute
+    from orchestrator.search.address import check_address
     from orchestrator.search.identity import check_identity
     from orchestrator.search.ledger import standing_of
     from orchestrator.search.lock import driver_lock
@@ -81,6 +82,8 @@ def open_run(
     workspace = Workspace(now.run_path)
     _make_folder(workspace)
     check_tracking(resolve_uri(now))
+    if searches:
+        check_address(now.search.address)
     with driver_lock(workspace.lock), one_ray(), _crash_logged(workspace):
         events = events_of(workspace)
         check_identity(now, events, workspace.root)

@@ -116,4 +116,4 @@ def _bf16_gain(
             if trained:
                 apply_depth(net, own)
             made[precision] = net, images
-        return ratio(lambda: step("fp32"), lambda: step("bf16"), device)
+        return ratio(lambda: step("fp32"), lambda: step("bf16"), device, asked=PAYS)

@@ -15,9 +15,9 @@ import torch
 
 from trainables.data.cache import cache_folder
 
-STEPS, WARM, SECONDS = 10, 2, 3.0
-"""Timed steps of each way (interleaved, medians compared), steps before them, and the time after which fewer must do (where
-one round takes longer than that, the first is all)."""
+STEPS, WARM, SECONDS, AGREE = 10, 2, 3.0, 3
+"""Timed steps of each way (interleaved, medians compared), steps before them, the time after which fewer must do (where one
+round takes longer than that, the first is all), and how many must agree to answer a question of yes or no."""
 
 
 def device_name(device: torch.device) -> str:
@@ -80,14 +80,24 @@ def _published(path: Path, text: str) -> bool:
     return True
 
 
-def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:
-    """Return the median time of one way over the other's, interleaved on the device."""
-    one, other = medians(first, second, device=device)
+def ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device, *, asked: float = 0.0) -> float:
+    """Return the median time of one way over the other's, interleaved on the device.
+
+    Where only it is `asked` whether the ratio reaches a number, no more steps are timed once AGREE pairs say the same.
+    """
+
+    def agree(times: list[list[float]]) -> bool:
+        pairs = [one / other for one, other in zip(*(found[WARM:] for found in times), strict=True)]
+        return asked > 0 and len(pairs) >= AGREE and (min(pairs) >= asked or max(pairs) < asked)
+
+    one, other = medians(first, second, device=device, enough=agree)
     return one / other
 
 
-def medians(*ways: Callable[[], object], device: torch.device) -> list[float]:
-    """Return the median seconds of each way, interleaved on the device."""
+def medians(
+    *ways: Callable[[], object], device: torch.device, enough: Callable[[list[list[float]]], bool] = lambda _: False
+) -> list[float]:
+    """Return the median seconds of each way, interleaved on the device, until there are `enough`."""
     times: list[list[float]] = [[] for _ in ways]
     begun = time.perf_counter()
     for step in range(STEPS + WARM):
@@ -95,7 +105,7 @@ def medians(*ways: Callable[[], object], device: torch.device) -> list[float]:
             started = now(device)
             run()
             found.append(now(device) - started)
-        if time.perf_counter() - begun > SECONDS and step != WARM:
+        if (time.perf_counter() - begun > SECONDS and step != WARM) or enough(times):
             break
     kept = [sorted(found[WARM:] or found[-1:]) for found in times]
     return [found[len(found) // 2] for found in kept]

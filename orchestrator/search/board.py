@@ -51,6 +51,8 @@ class Board:
 
         Trials to come are taken to last as long as the ended ones did on average; starting workers does not count.
         """
+        if self.rows and self.count(*DONE) >= self.total:
+            return 0.0
         if not self.trained:
             return float("nan")
         ended = [row.epoch for row in self.rows.values() if row.status in DONE]

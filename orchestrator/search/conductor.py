@@ -319,6 +319,8 @@ class Conductor:
             row.best = value
 
     def _release(self) -> None:
+        if any(self._verdicts.get(trial_id) is Verdict.WAIT for trial_id in self._live):
+            return  # its worker has still to let go of it, and to say whether it is over
         released = self._scheduler.release()
         for release in released:
             self._verdicts[release.trial_id] = Verdict.GO_ON

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from typing import Any
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
+from orchestrator.search.address import check_address
 from orchestrator.search.interrupt import rearm
 from orchestrator.search.ray_daemons import end_at_once, leave_signals_to_us, only_needed
 from orchestrator.search.ray_environment import prepare_environment
@@ -21,8 +21,6 @@ from trainables.cores import usable_cpus
 
 OBJECT_STORE = 128 * 2**20
 """Bytes of a local Ray's object store: trials send one line an epoch, images travel through the node's cache."""
-ANSWER_S = 10.0
-"""How long a cluster's head may take to accept a connection."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
 
@@ -156,31 +154,13 @@ def _end_own() -> None:
 def _join(address: str) -> None:
     import ray
 
-    if address.startswith("ray://"):
-        raise UserError(
-            f"search.address: got {address!r}; run the search on a node of the cluster with `--address auto` instead"
-        )
-    _check_answers(address)
+    check_address(address)  # Ray itself would go on trying for minutes
     try:
         ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"search.address: no Ray cluster at {address!r} ({str(error).splitlines()[0]}); start one with `ray start --head` "
             "or `ray up cluster.yaml`, and set RAY_AUTH_MODE and the token as on its nodes"
-        ) from error
-
-
-def _check_answers(address: str) -> None:
-    """Raise UserError where nothing listens at HOST:PORT: Ray itself would go on trying for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto", or what Ray itself knows how to read
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"search.address: nothing answers at {address} ({error}); start a cluster with `ray start --head` or "
-            "`ray up cluster.yaml`, or leave --address out to search on this machine"
         ) from error
 
 

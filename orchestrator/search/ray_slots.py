@@ -207,9 +207,9 @@ def told_of(summaries: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
         "slot_epochs": epochs,
         "pools": pools,
     }
-    reasons = sorted({f"{pool['model']} {pool['reason']}" for pool in pools})
+    reasons = {pool["model"]: f"{pool['model']} {pool['reason']}" for pool in pools}  # of its pools one; all are in the facts
     sentence = (
         f"slots: {facts['occupancy']:.0%} held by trials, device {facts['device_busy']:.0%} busy, {epochs} epochs in {ticks} "
-        f"ticks on {len(summaries)} engines; " + "; ".join(reasons)
+        f"ticks on {len(summaries)} engines; " + "; ".join(sorted(reasons.values()))
     )
     return sentence, facts

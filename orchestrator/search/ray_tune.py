@@ -22,11 +22,11 @@ from orchestrator.search.conductor import Conductor
 from orchestrator.search.interrupt import Ending, Signalled, raise_now, signals
 from orchestrator.search.ledger import spec_to
 from orchestrator.search.preflight import driver_token
-from orchestrator.search.ray_cluster import Share, Watchdog, places, share_out
+from orchestrator.search.ray_cluster import Watchdog, places, share_out
 from orchestrator.search.ray_nodes import Checks, Nodes
+from orchestrator.search.ray_processes import Processes, ProcessesOn
 from orchestrator.search.ray_session import ray_session
 from orchestrator.search.ray_slots import Engines, EnginesOn, share_slots, told_of
-from orchestrator.search.ray_worker import train_on_ray
 from orchestrator.search.schedulers import Verdict
 from orchestrator.store.workspace import Workspace
 from trainables.data import DataConfig
@@ -81,46 +81,6 @@ class Workers(Protocol):
         """End what the trials shared, and return what it has to say."""
 
 
-class _Processes:
-    """A process a trial, reused by the next one."""
-
-    def __init__(self, share: Share) -> None:
-        self._share = share
-        self.trainable = tune.with_resources(train_on_ray, {"cpu": share.cpus, "gpu": share.gpus})
-
-    @property
-    def at_once(self) -> int:
-        """Return how many run at once."""
-        return self._share.trials
-
-    def place(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
-        """Return nothing."""
-        return {}
-
-    def ended(self, trial_id: str, *, lost: bool = False) -> None:
-        """Do nothing."""
-
-    def close(self) -> list[dict[str, Any]]:
-        """Return nothing."""
-        return []
-
-
-class _ProcessesOn(_Processes):
-    """The same on a cluster whose nodes come and go: as many at once as find room, and room asked for all that are left."""
-
-    def __init__(self, search: SearchSection, nodes: Nodes, left: Callable[[], int]) -> None:
-        room = nodes.wait_for(min(left(), search.concurrency or left()))
-        super().__init__(share_out(search, cpus=room.cpus, gpus=room.gpus, growing=True))
-        self._most, self._nodes, self._left = search.concurrency, nodes, left
-
-    @property
-    def at_once(self) -> int:
-        """Return how many find room now; it is a moment's work unless the last look is old."""
-        room, left = self._nodes.look(), self._left()
-        self._nodes.ask_for({"CPU": self._share.cpus, "GPU": self._share.gpus}, min(left, self._most or left))
-        return places(self._share, cpus=room.cpus, gpus=room.gpus, most=self._most)
-
-
 def _workers(search: SearchSection, job: dict[str, Any], nodes: Nodes | None, conductor: Conductor) -> Workers:
     """Return where trials are trained: as many as fit on Ray's own node, or on a cluster's nodes as they come and go."""
     import ray
@@ -129,13 +89,13 @@ def _workers(search: SearchSection, job: dict[str, Any], nodes: Nodes | None, co
         return conductor.left
 
     if nodes is not None:
-        return EnginesOn(search, job, nodes, left) if search.backend == "slots" else _ProcessesOn(search, nodes, left)
+        return EnginesOn(search, job, nodes, left) if search.backend == "slots" else ProcessesOn(search, nodes, left)
     resources = ray.cluster_resources()
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     if search.backend == "slots":
         return Engines(share_slots(search, cpus=cpus, gpus=gpus), job)
     share = share_out(search, cpus=cpus, gpus=gpus)
-    return _Processes(dataclasses.replace(share, trials=places(share, cpus=cpus, gpus=gpus, most=share.trials)))
+    return Processes(dataclasses.replace(share, trials=places(share, cpus=cpus, gpus=gpus, most=share.trials)))
 
 
 def _tracking_server(experiment: Experiment) -> str:

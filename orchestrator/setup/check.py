@@ -67,15 +67,20 @@ class CheckReport:
         return "\n\n".join("\n".join([f"{title}:", *(f"  {line}" for line in lines)]) for title, lines in sections if lines)
 
 
-def check(experiment: Experiment, *, measure: bool = True) -> CheckReport:
-    """Return the report; with `measure`, load the data and time parts of epochs on this machine; raises UserError."""
+def check(experiment: Experiment, *, measure: bool = True, say: Callable[[str], None] = lambda _: None) -> CheckReport:
+    """Return the report; with `measure`, load the data and time parts of epochs on this machine; raises UserError.
+
+    `say` hears, for the person waiting, what takes its time.
+    """
     space = space_of(experiment)
     baseline_config(experiment)
     warnings = [*_overridden(experiment, space), *_size_warnings(experiment, space)]
     data: tuple[str, ...] = ()
     measured = None
     if measure:
+        say("check: reading the data")
         splits = load_data(experiment)
+        say(f"check: timing the baseline and, for {PROBE_SECONDS:.0f} s at most, {PROBE_DRAWS} configurations of the space")
         measured = measure_costs(experiment, space, splits)
         data = _data_lines(splits)
         warnings += [*splits.notices, *_label_warnings(experiment, splits)]
@@ -224,7 +229,8 @@ def _cost_lines(cost: Cost) -> list[str]:
         f"an epoch takes {measured.baseline_seconds:.2g} s (baseline), {measured.trial_seconds:.2g} s "
         f"({'mean of ' + str(measured.draws) + ' random trials' if measured.draws else 'taken for trials too'}), measured here "
         "on a part of the images, one at a time",
-        f"training takes about {_clock(seconds[1])}, between {_clock(seconds[0])} and {_clock(seconds[2])}",
+        f"training takes about {_clock(seconds[1])}, between {_clock(seconds[0])} and {_clock(seconds[2])}; starting Ray, "
+        "choosing the ensemble, export and report come on top",
         f"disk about {disk:.0f} MB (weights of up to {measured.weights_mb:.1f} MB a model)",
     ]
 

@@ -34,8 +34,8 @@ def run_search_stage(context: Context, *, resume: bool = False, extra_trials: in
         figures=figures_of_trials(context), worth=worth_of(context), again=context.again,
     )  # fmt: skip
     metric, wanted = context.experiment.search.metric, context.experiment.search.trials
-    if len(records) > wanted + extra_trials:
-        context.say(f"search: {wanted} trials asked for, {len(records)} are there and all of them count")
+    if len(records) > wanted and not extra_trials:
+        context.say(f"search: {len(records)} trials are there, more than the {wanted} asked for; all of them count")
     best_first = ranked(records, metric)
     failed = [record for record in records if record.status == "failed"]
     for record in failed:

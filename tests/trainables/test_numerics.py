@@ -102,7 +102,7 @@ def test_memory_that_does_not_suffice_for_both_is_for_bf16(few: Splits, monkeypa
 def test_what_is_timed_is_what_is_trained(few: Splits, monkeypatch: pytest.MonkeyPatch, depth: str, trained: bool) -> None:
     made: list[torch.nn.Module] = []
 
-    def timing(first: Any, second: Any, device: torch.device) -> float:  # noqa: ARG001
+    def timing(first: Any, second: Any, device: torch.device, **_: object) -> float:  # noqa: ARG001
         first()
         second()
         return 1.0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from trainables.timing import ratio, remembered_gain
+from trainables import timing
+from trainables.timing import AGREE, STEPS, WARM, ratio, remembered_gain
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +52,25 @@ def test_of_two_processes_that_measure_at_once_the_first_is_believed() -> None:
 
 def test_the_ratio_is_the_first_ways_time_over_the_seconds() -> None:
     assert ratio(lambda: time.sleep(0.02), lambda: time.sleep(0.002), torch.device("cpu")) > 2
+
+
+def test_a_question_that_few_steps_answer_takes_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, steps = [0.0], []
+
+    def takes(*seconds: float) -> Callable[[], None]:
+        def way() -> None:
+            steps.append(seconds)
+            clock[0] += seconds[(len(steps) - 1) // 2 % len(seconds)]
+
+        return way
+
+    monkeypatch.setattr(timing, "now", lambda _: clock[0])
+    for first, asked, expected, taken in (
+        ((2.0,), 1.1, 2.0, WARM + AGREE),
+        ((0.5,), 1.1, 0.5, WARM + AGREE),
+        ((1.0, 1.2), 1.1, 1.2, WARM + STEPS),  # it is now above, now below: all are timed
+        ((2.0,), 0.0, 2.0, WARM + STEPS),
+    ):
+        steps.clear()
+        assert ratio(takes(*first), takes(1.0), torch.device("cpu"), asked=asked) == pytest.approx(expected)
+        assert len(steps) == 2 * taken

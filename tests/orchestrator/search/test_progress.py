@@ -26,6 +26,8 @@ def test_time_to_go_is_epochs_left_at_the_pace_so_far(board: Board) -> None:
     typical = (8 + 2 + 2) / 3
     assert board.eta_s == pytest.approx((6 * typical + (typical - 3)) * 2.0)
     assert Board("accuracy", "max", total=3).eta_s != Board("accuracy", "max", total=3).eta_s
+    over = Board("accuracy", "max", total=1, rows={"t0": Row("t0", 8, "finished", 8, 0.7)})
+    assert over.eta_s == 0.0, "also where this driver trained nothing of it"
 
 
 def test_the_best_is_the_best_epoch_of_any_trial_that_did_not_fail(board: Board) -> None:

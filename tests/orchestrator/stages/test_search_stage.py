@@ -40,4 +40,4 @@ def test_run_goes_on_extends_and_passes(small_experiment: Callable[..., Experime
         assert "search: going on with what is there (2 of 3 trials done)" in said
     with open_run(made, said.append) as context:
         assert len(run_or_resume_search(context)) == 3
-        assert "search: 2 trials asked for, 3 are there and all of them count" in said
+        assert "search: 3 trials are there, more than the 2 asked for; all of them count" in said
