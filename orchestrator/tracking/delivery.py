@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,9 +13,6 @@ log = logging.getLogger(__name__)
 BATCH = 500
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-REST, LONGEST_REST_S = 10.0, 3.0
-"""How many times what a delivery took nothing is delivered, and for how long at most: what comes together costs fewer calls,
-and a database's work slows the training beside it down."""
 
 
 class Sink(Protocol):
@@ -35,7 +31,7 @@ class Delivery:
     def __init__(self, journal: Journal, sink: Sink, *, name: str) -> None:
         self._journal, self._sink, self._name = journal, sink, name
         self._wake, self._closing, self._abandoned = threading.Event(), threading.Event(), threading.Event()
-        self._open, self._failures, self._took = False, 0, 0.0
+        self._open, self._failures = False, 0
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
 
@@ -68,10 +64,8 @@ class Delivery:
             self._open = True
         events = self._journal.pending(BATCH)
         if events:
-            begun = time.monotonic()
             self._sink.deliver(events)
             self._journal.mark(events[-1])
-            self._took = time.monotonic() - begun
             if self._failures:
                 log.info("%s answers again", self._name)
             self._failures = 0
@@ -84,8 +78,7 @@ class Delivery:
         self._failures += 1
 
     def _pause(self) -> float:
-        again = min(PAUSE_S * 2.0**self._failures, LONGEST_PAUSE_S) if self._failures < 10 else LONGEST_PAUSE_S
-        return max(again, min(REST * self._took, LONGEST_REST_S))
+        return min(PAUSE_S * 2.0**self._failures, LONGEST_PAUSE_S) if self._failures < 10 else LONGEST_PAUSE_S
 
 
 def _first_line(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,23 +53,6 @@ def test_everything_is_delivered_once_and_in_order(tmp_path: Path, monkeypatch: 
         journal.append("e", {"i": i})
     assert sent.close(60) == 0
     assert sink.got == list(range(40))
-
-
-def test_a_slow_sink_is_given_more_at_a_time(tmp_path: Path) -> None:
-    class Slow(Recorder):
-        def deliver(self, events: Sequence[Event]) -> None:
-            begun.append(time.monotonic())
-            time.sleep(0.05)
-            super().deliver(events)
-
-    begun: list[float] = []
-    journal, sink = told(tmp_path / "t.jsonl", 1), Slow()
-    sent = Delivery(journal, sink, name="sink")
-    while len(begun) < 3:
-        journal.append("e", {"i": 0})
-        time.sleep(0.01)
-    assert begun[2] - begun[1] >= 0.05 + delivery.REST * 0.05
-    assert sent.close(60) == 0
 
 
 def test_a_sink_that_fails_at_first_gets_everything_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
