@@ -67,7 +67,6 @@ def open_run(
     """
     from orchestrator.experiment_file import override
     from orchestrator.experiment_file.places import absolute
-    from orchestrator.search.address import check_address
     from orchestrator.search.identity import check_identity
     from orchestrator.search.ledger import standing_of
     from orchestrator.search.lock import driver_lock
@@ -82,8 +81,6 @@ def open_run(
     workspace = Workspace(now.run_path)
     _make_folder(workspace)
     check_tracking(resolve_uri(now))
-    if searches:
-        check_address(now.search.address)
     with driver_lock(workspace.lock), one_ray(), _crash_logged(workspace):
         events = events_of(workspace)
         check_identity(now, events, workspace.root)
@@ -112,12 +109,14 @@ def stored_experiment(folder: Path) -> Experiment:
 
 
 def _begin_ray(experiment: Experiment, workspace: Workspace) -> None:
-    """Begin to bring Ray up, once the data is there: what is wrong with that is said before anything is started for it."""
+    """Begin to bring Ray up, once the data is there: what is wrong with either is said before anything is started."""
     from orchestrator.resolve import data_config
+    from orchestrator.search.address import check_address
     from orchestrator.search.ray_session import begin_ray
     from orchestrator.search.targets import splits_of_run
 
     if experiment.search.backend != "local":
+        check_address(experiment.search.address)
         splits_of_run(workspace, data_config(experiment), "val")
         begin_ray(experiment.search)
 

@@ -45,9 +45,9 @@ class _Own(threading.Thread):
                     address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
                 )  # fmt: skip
             end_at_once(ray._private.worker._global_node)
-            rearm()
         except BaseException as error:
             self._error = error
+        rearm()
         self._up.set()
         self._over.wait()
 
