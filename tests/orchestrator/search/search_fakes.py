@@ -1,7 +1,8 @@
-"""Stand-ins: a trainable that is plain arithmetic, and a tracker that writes down what it is told."""
+"""Stand-ins: a trainable that is plain arithmetic, a tracker that writes down what it is told, a driver that is killed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from orchestrator.config import Experiment
+from orchestrator.search.board import Board
+from orchestrator.search.ledger import read_events
+from orchestrator.search.progress import Silent
+from orchestrator.store.records import MemberRecord
+from orchestrator.store.workspace import Workspace
 from trainables.config import TrainConfig
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.data import Splits
@@ -52,6 +58,17 @@ class FakeTrainable:
         return {"epoch": torch.tensor([float(self.epoch)])}
 
 
+def fate_times(error: Exception, at: int, times: int) -> Callable[[int], None]:
+    left = [times]
+
+    def fate(epoch: int) -> None:
+        if epoch == at and left[0]:
+            left[0] -= 1
+            raise error
+
+    return fate
+
+
 def fate_nan(at: int) -> Callable[[int], None]:
     def fate(epoch: int) -> None:
         if epoch == at:
@@ -89,3 +106,27 @@ class Telling:
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [call for call in self.calls if call[0] == kind]
+
+
+class Killed(BaseException):
+    """As good as a kill: nobody catches it."""
+
+
+class KillAt(Silent):
+    """Kills the driver at the n-th thing it shows."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def show(self, board: Board, event: str = "") -> None:  # noqa: ARG002
+        self.at -= 1
+        if self.at == 0:
+            raise Killed
+
+
+def essence(records: list[MemberRecord]) -> list[Any]:
+    return [(r.trial_id, r.config, r.status, r.stop_reason, r.epochs_run, r.best_epoch, r.metrics) for r in records]
+
+
+def epochs_in(workspace: Workspace) -> Counter[tuple[str, int]]:
+    return Counter((e["trial_id"], e["epoch"]) for e in read_events(workspace.ledger) if e["event"] == "epoch")

@@ -4,55 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from search_fakes import FakeTrainable, MakeExperiment, Telling, fate_nan
+from search_fakes import FakeTrainable, KillAt, Killed, MakeExperiment, Telling, epochs_in, essence, fate_nan, fate_times
 
-from orchestrator.errors import Interrupted, UserError
-from orchestrator.resolve import baseline_config
-from orchestrator.search.board import Board
+from orchestrator.errors import UserError
 from orchestrator.search.conductor import Conductor
-from orchestrator.search.interrupt import raise_now
 from orchestrator.search.ledger import read_events, trial_logs
 from orchestrator.search.progress import Silent
-from orchestrator.search.run import run_search, run_specs
+from orchestrator.search.run import run_search
 from orchestrator.search.schedulers import SCHEDULERS, Verdict
 from orchestrator.store.predictions import PredictionBank
-from orchestrator.store.records import MemberRecord, TrialSpec, ranked
+from orchestrator.store.records import MemberRecord, ranked
 from orchestrator.store.workspace import Workspace
 from trainables.checkpoint import load_newest
 from trainables.saving import Pace
 
 pytestmark = pytest.mark.usefixtures("fake")
-
-
-class Killed(BaseException):
-    """As good as a kill: nobody catches it."""
-
-
-class KillAt(Silent):
-    """Kills the driver at the n-th thing it shows."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def show(self, board: Board, event: str = "") -> None:  # noqa: ARG002
-        self.at -= 1
-        if self.at == 0:
-            raise Killed
-
-
-def essence(records: list[MemberRecord]) -> list[Any]:
-    return [(r.trial_id, r.config, r.status, r.stop_reason, r.epochs_run, r.best_epoch, r.metrics) for r in records]
-
-
-def epochs_in(workspace: Workspace) -> Counter[tuple[str, int]]:
-    return Counter((e["trial_id"], e["epoch"]) for e in read_events(workspace.ledger) if e["event"] == "epoch")
 
 
 def test_a_search_leaves_records_probabilities_weights_of_the_best_and_a_ledger(
@@ -224,17 +195,6 @@ def test_a_loss_that_is_not_finite_keeps_the_best_epoch_or_fails_and_the_search_
     assert (more[2].status, more[2].stop_reason, more[2].usable) == ("failed", "nan", False)
 
 
-def fate_times(error: Exception, at: int, times: int) -> Callable[[int], None]:
-    left = [times]
-
-    def fate(epoch: int) -> None:
-        if epoch == at and left[0]:
-            left[0] -= 1
-            raise error
-
-    return fate
-
-
 def test_a_crash_is_tried_again_from_the_checkpoint_and_gives_up_in_the_end(
     fake: type[FakeTrainable], experiment: MakeExperiment, workspace: Workspace, tracker: Telling
 ) -> None:
@@ -305,82 +265,6 @@ def test_a_grid_ends_when_it_is_through(experiment: MakeExperiment, workspace: W
     records = run_search(made, workspace, Telling(), progress=Silent())
     assert [r.config["lr"] for r in records] == [0.1, 0.2, 0.3]
     assert essence(run_search(made, workspace, Telling(), progress=Silent())) == essence(records)
-
-
-def test_listed_specs_are_run_once_beside_a_search(experiment: MakeExperiment, workspace: Workspace, tracker: Telling) -> None:
-    made = experiment(trials=2)
-    specs = [TrialSpec(f"refit-{i}", {"lr": 0.5, "epochs": 3, "seed": i}, kind="refit", parent="t0000") for i in range(3)]
-    with pytest.raises(Killed):
-        run_specs(made, workspace, tracker, specs, progress=KillAt(8))
-    run_search(made, workspace, tracker, progress=Silent())
-    records = run_specs(made, workspace, tracker, specs, progress=Silent())
-    assert [(r.trial_id, r.kind, r.parent, r.status, r.epochs_run) for r in records] == [
-        (f"refit-{i}", "refit", "t0000", "finished", 3) for i in range(3)
-    ]
-    assert set(epochs_in(workspace).values()) == {1}
-    events = len(read_events(workspace.ledger))
-    assert essence(run_specs(made, workspace, tracker, specs[1:], progress=Silent())) == essence(records[1:])
-    assert len(read_events(workspace.ledger)) == events
-    assert all(workspace.weights(s.trial_id).exists() for s in specs), "refits keep their weights beyond keep_weights"
-
-
-def test_listed_specs_with_another_configuration_are_refused(experiment: MakeExperiment, workspace: Workspace) -> None:
-    run_specs(experiment(), workspace, Telling(), [TrialSpec("a-seeds1", {"lr": 0.5, "epochs": 2}, kind="refit")])
-    with pytest.raises(UserError, match=r"a-seeds1: .*\n  train.lr: was 0.5, now 0.25\n"):
-        run_specs(experiment(), workspace, Telling(), [TrialSpec("a-seeds1", {"lr": 0.25, "epochs": 2}, kind="refit")])
-
-
-def test_a_list_that_failed_at_once_is_tried_again_also_with_another_configuration(
-    fake: type[FakeTrainable], experiment: MakeExperiment, workspace: Workspace
-) -> None:
-    fake.FATES["broken"] = fate_times(ValueError("train.weights: no such file"), at=1, times=2)
-    for config, status in (({"lr": 0.5}, "failed"), ({"lr": 0.5}, "failed"), ({"lr": 0.25, "epochs": 2}, "finished")):
-        made = experiment(train=config)
-        spec = TrialSpec("baseline", baseline_config(made), kind="baseline")
-        (record,) = run_specs(made, workspace, Telling(), [spec], progress=Silent())
-        assert (record.status, record.config["lr"]) == (status, config["lr"])
-    with pytest.raises(UserError, match="baseline.lr: was 0.25, now 0.5"):
-        run_specs(experiment(train={"lr": 0.5}), workspace, Telling(), [spec], progress=Silent())
-
-
-def test_listed_specs_leave_the_searchs_own_run_alone(experiment: MakeExperiment, workspace: Workspace) -> None:
-    made, before, after = experiment(trials=2), Telling(), Telling()
-    run_specs(made, workspace, before, [TrialSpec("baseline", baseline_config(made), kind="baseline")], progress=Silent())
-    assert before.calls[-1] == ("search_ended", "finished", {}), "a baseline alone opens the run, with no score of a search"
-    run_search(made, workspace, Telling(), progress=Silent())
-    run_specs(made, workspace, after, [TrialSpec("t0000-seeds1", {"lr": 0.5, "epochs": 2}, kind="refit")], progress=Silent())
-    assert [call[0] for call in after.calls if call[0].startswith("search")] == []
-    assert after.of("trial_ended")
-
-
-def test_listed_specs_do_not_close_a_search_that_is_not_finished(experiment: MakeExperiment, workspace: Workspace) -> None:
-    made = experiment(trials=4, scheduler="none")
-    heard = iter([False] * 4)
-    run_search(made, workspace, Telling(), progress=Silent(), stop=lambda: next(heard, True))
-    for trial_id, log in trial_logs(read_events(workspace.ledger)).items():
-        assert log.status == "finished", trial_id
-    run_specs(
-        made, workspace, Telling(), [TrialSpec("t0000-seeds1", {"lr": 0.5, "epochs": 2}, kind="refit")], progress=Silent()
-    )
-    with pytest.raises(UserError, match="--resume"):
-        run_search(made, workspace, Telling(), progress=Silent())
-    assert len(run_search(made, workspace, Telling(), resume=True, progress=Silent())) == 4
-
-
-@pytest.mark.parametrize(
-    ("again", "said"), [("", "orchestrate run /"), ("orchestrate ensemble runs/tiny", "ensemble runs/tiny")]
-)
-def test_an_interrupted_list_says_which_command_goes_on(
-    again: str, said: str, fake: type[FakeTrainable], experiment: MakeExperiment, workspace: Workspace
-) -> None:
-    def interrupt(epoch: int) -> None:
-        if epoch == 1:
-            raise_now(signal.SIGINT)
-
-    fake.FATES["ctrl-c"] = interrupt
-    spec = TrialSpec("baseline", {"lr": 0.5, "epochs": 2}, kind="baseline")
-    with pytest.raises(Interrupted, match=f"0 of 1 trials are done and everything is kept; go on with `.*{said}"):
-        run_specs(experiment(), workspace, Telling(), [spec], progress=Silent(), again=again)
 
 
 def test_other_data_in_the_same_run_folder_is_refused(experiment: MakeExperiment, workspace: Workspace) -> None:

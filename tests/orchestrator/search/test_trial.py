@@ -7,14 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from search_fakes import FakeTrainable
+from trial_course import CONFIG, DATA, Cut, train
 
-from orchestrator.deliver.export import load_member
-from orchestrator.deliver.graph import live_probabilities
-from orchestrator.errors import UserError
-from orchestrator.search.predict_members import predict_split
 from orchestrator.search.telling import params_of, tags_of
 from orchestrator.search.trial import peak_memory_mb, run_trial, splits_of
 from orchestrator.store.predictions import PredictionBank
@@ -23,34 +19,7 @@ from orchestrator.store.workspace import Workspace
 from trainables import checkpoint, image_model, numerics, saving
 from trainables.config import TrainConfig, config_hash
 from trainables.contract import Outcome
-from trainables.data import DataConfig
 from trainables.models.weights import read_pipeline
-
-DATA = DataConfig(limit=200)
-CONFIG = {
-    "model": "cnn_a", "width": 4, "epochs": 3, "lr": 0.02, "batch_size": 32, "augmentation": "none", "device": "cpu", "seed": 3,
-}  # fmt: skip
-
-
-class Cut(BaseException):
-    """The worker dies."""
-
-
-def train(
-    root: Path, *, until: int = 99, config: dict[str, Any] | None = None, waits: tuple[int, ...] = (),
-    end: type[BaseException] = Cut,
-) -> tuple[MemberRecord, list[int]]:  # fmt: skip
-    """Run (or go on with) trial "a"; it dies while reporting epoch `until`."""
-    heard: list[int] = []
-
-    def report(outcome: Outcome) -> bool:
-        heard.append(outcome.epoch)
-        if outcome.epoch == until:
-            raise end
-        return True
-
-    spec = TrialSpec("a", {**CONFIG, **(config or {})}, waits=waits)
-    return run_trial(spec, data=DATA, root=str(root), metric="accuracy", report=report), heard
 
 
 def saved(root: Path) -> list[int]:
@@ -249,32 +218,6 @@ def test_a_crash_between_checkpoint_and_probabilities_loses_neither(tmp_path: Pa
     assert again.best_epoch == record.best_epoch and files(tmp_path) == files(whole[0])
 
 
-def test_what_older_weights_said_of_other_splits_goes_with_them(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
-    assert whole[1].best_epoch > 1
-    with pytest.raises(Cut):
-        train(tmp_path, until=1)
-    workspace = Workspace(tmp_path)
-    predict_split(workspace, DATA, ["a"], "test")  # an ensemble of the interrupted search
-    older = PredictionBank(workspace).get("a", "test")
-    train(tmp_path)
-    assert not PredictionBank(workspace).has("a", "test")
-    predict_split(workspace, DATA, ["a"], "test")
-    assert not np.array_equal(PredictionBank(workspace).get("a", "test"), older)
-
-
-def test_a_member_outlives_the_file_of_the_weights_it_started_from(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
-    start = tmp_path / "start.safetensors"
-    shutil.copy(Workspace(whole[0]).weights("a"), start)
-    record, _ = train(tmp_path, config={"weights": str(start), "epochs": 1})
-    assert record.status == "finished"
-    predict_split(Workspace(tmp_path), DATA, ["a"], "test")
-    there = PredictionBank(Workspace(tmp_path)).get("a", "test")
-    start.unlink()
-    Workspace(tmp_path).predictions("a", "test").unlink()
-    predict_split(Workspace(tmp_path), DATA, ["a"], "test")
-    np.testing.assert_array_equal(PredictionBank(Workspace(tmp_path)).get("a", "test"), there)
-
-
 def test_a_finished_trial_started_again_only_says_so(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     record, heard = train(tmp_path)
@@ -340,47 +283,11 @@ def test_a_tracker_is_told_what_was_left_open_once_it_is_known(whole: tuple[Path
     assert tags_of(TrialSpec("a", CONFIG), "f")["config_hash"] == whole[1].config_hash
 
 
-def test_kept_weights_give_the_banked_probabilities_again_and_the_test_splits(whole: tuple[Path, MemberRecord]) -> None:
-    workspace = Workspace(whole[0])
-    bank = PredictionBank(workspace)
-    before = bank.get("a", "val")
-    workspace.predictions("a", "val").unlink()
-    predict_split(workspace, DATA, ["a"], "val")
-    np.testing.assert_allclose(bank.get("a", "val"), before, atol=2e-3)
-    heard: list[int] = []
-    predict_split(workspace, DATA, ["a"], "test", heard=heard.append)
-    assert bank.get("a", "test").shape == (len(splits_of(DATA).test), 10)
-    assert list(bank.targets("test")) == list(splits_of(DATA).test.targets)
-    assert sum(heard) == len(splits_of(DATA).test)
-
-
-def test_a_member_is_banked_through_its_own_views_as_validation_was_and_the_bundle_will(tmp_path: Path) -> None:
-    record, _ = train(tmp_path, config={"model": "cnn_a", "width": 4, "epochs": 1, "device": "cpu", "tta": "crops"})
-    workspace, splits = Workspace(tmp_path), splits_of(DATA)
-    bank, banked = PredictionBank(workspace), {}
-    banked["val"] = bank.get("a", "val")
-    predict_split(workspace, DATA, ["a"], "test")
-    banked["test"] = bank.get("a", "test")
-    served = load_member(record, workspace.weights("a"), splits)
-    plain = load_member(record.replace(config={**record.config, "tta": "none"}), workspace.weights("a"), splits)
-    for split in ("val", "test"):
-        images = splits.part(split).images
-        np.testing.assert_allclose(banked[split], live_probabilities(served, images), atol=1e-3)
-        assert np.abs(banked[split] - live_probabilities(plain, images)).max() > 1e-2
-
-
 def test_kept_weights_carry_their_input_pipeline(whole: tuple[Path, MemberRecord]) -> None:
     pipeline = read_pipeline(Workspace(whole[0]).weights("a"))
     assert pipeline is not None
     assert pipeline["image_size"] == 8
     assert tuple(pipeline["mean"]) == splits_of(DATA).mean
-
-
-def test_dropped_weights_are_named(tmp_path: Path, whole: tuple[Path, MemberRecord]) -> None:
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
-    Workspace(tmp_path).weights("a").unlink()
-    with pytest.raises(UserError, match="a: its weights were dropped; raise search.keep_weights"):
-        predict_split(Workspace(tmp_path), DATA, ["a"], "train")
 
 
 def test_a_config_that_does_not_hold_is_a_failed_record(tmp_path: Path) -> None:
