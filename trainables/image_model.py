@@ -127,16 +127,27 @@ class ImageModel:
         if self.average is not None and self.average.kind == "ema":
             self.average.update(self.model)
 
-    def finish_epoch(self, trained: Mapping[str, float], seconds: float) -> Outcome:
-        """Close an epoch whose training pass had these scores and took so long: settle weights, evaluate, report."""
-        started = time.perf_counter()
+    @property
+    def answers_live(self) -> bool:
+        """Return whether validation is answered by the network as it stands after the epoch's last step, each image once."""
+        config = self.config
+        return self.average is None and config.tta == "none" and config.bn != "recalibrate" and self.features is None
+
+    def finish_epoch(
+        self, trained: Mapping[str, float], seconds: float, answers: NDArray[np.float32] | None = None, answered_in: float = 0.0
+    ) -> Outcome:
+        """Close an epoch whose training pass had these scores and took so long: settle weights, evaluate, report.
+
+        `answers` are the live network's for the validation split where they were computed already, in so many seconds.
+        """
+        started = time.perf_counter() - answered_in
         set_lr(self.optimizer, self.config, self.factor(self.steps - 1))
         self._settle()
         self.epoch += 1
         in_units = {name: value * self.portion.scale if name in IN_UNITS else value for name, value in trained.items()}
         metrics = {f"train/{name}": value for name, value in in_units.items() if name != "grad_norm"}
         metrics["lr"] = max(float(group["lr"]) for group in self.optimizer.param_groups)
-        metrics |= self._validate()
+        metrics |= self._validate(answers)
         metrics |= {
             "grad_norm": trained["grad_norm"],
             "images_per_second": len(self.portion.rows) / max(seconds, 1e-9),
@@ -175,20 +186,24 @@ class ImageModel:
         shift, scale = self.portion.shift, self.portion.scale
         return InferenceModel(average or self.model, self.pipeline, config=config, shift=shift, scale=scale)
 
+    def feed(self, split: str) -> ImageFeed:
+        """Return what gives the images of a split, opened when it is first asked for."""
+        if split not in self.feeds:
+            self.feeds[split] = ImageFeed(self.splits.part(split).images, self.device)
+        return self.feeds[split]
+
     def _evaluate(self, split: str, tta: str | None = None) -> NDArray[np.float32]:
-        part = self.splits.part(split)
-        feed = self.feeds.get(split) or ImageFeed(part.images, self.device)
-        self.feeds[split] = feed
+        part, feed = self.splits.part(split), self.feed(split)
         module = self.inference(tta)
         if split == "val" and module.tta == "none" and self.features and self.features.opens("val"):
             return self.features.predict_val(module)
         chunks = torch.split(torch.arange(len(part)), max(1, self.config.eval_batch_size // len(views(module.tta))))
         return evaluate(module, (feed.gather(rows) for rows in chunks), precision=self.config.precision)
 
-    def _validate(self) -> Metrics:
+    def _validate(self, answers: NDArray[np.float32] | None) -> Metrics:
         """Score the validation split; with test-time augmentation also without, as "val_plain/..."."""
         targets = self.splits.val.targets
-        self._predicted = (self.epoch, self._evaluate("val"))
+        self._predicted = (self.epoch, self._evaluate("val") if answers is None else answers)
         found = {f"val/{name}": value for name, value in evaluate_probabilities(self._predicted[1], targets).items()}
         if self.config.tta != "none":
             plain = evaluate_probabilities(self._evaluate("val", tta="none"), targets)

@@ -1,7 +1,8 @@
 """K image models training as one array: their tensors are views of the packed ones, so each stays an ordinary model.
 
-A step is shared, from the images to the optimiser, and so is the making of batches. Rates, averaging, evaluation and state are
-each model's own code, on its own slice; one that has left keeps its slice of an array that no longer moves.
+A step is shared, from the images to the optimiser, and so are the making of batches and live networks' answers for validation.
+Rates, averaging, other evaluation and state are each model's own code, on its own slice; one that has left keeps its slice of
+an array that no longer moves.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainables.augment import to_float
 from trainables.batches import Request, make_batches
 from trainables.contract import NonFiniteLoss, Outcome
 from trainables.image_model import ImageModel
+from trainables.inference import prepare
 from trainables.keyed_dropout import StepKeys
-from trainables.loop import Batch
+from trainables.loop import Batch, evaluating, forward
+from trainables.runtime import parameter_dtype
 from trainables.scoring import PassScores
 from trainables.slots.graphs import Capture, GraphedStep, Outputs
 from trainables.slots.optimiser import SlotOptimizer, rules_of
-from trainables.slots.pack import pack
+from trainables.slots.pack import gather_outputs, pack, spread_images
 from trainables.slots.probe import Build
 from trainables.slots.step import ArrayStep
 
@@ -95,7 +102,30 @@ class SlotArray:
         self._note_steps()
         seconds = time.perf_counter() - started
         means = torch.stack(norms).mean(0).tolist()
-        return [_finish(model, scores[slot], means[slot], seconds) for slot, model in enumerate(self.models)]
+        answers, answered_in = self._answers(), time.perf_counter() - started - seconds
+        return [
+            _finish(model, scores[slot], means[slot], seconds, answers=answers.get(slot), answered_in=answered_in)
+            for slot, model in enumerate(self.models)
+        ]
+
+    def _answers(self) -> dict[int, NDArray[np.float32]]:
+        """Return what the slots answer for the validation split, those whose live network does: one forward pass for all.
+
+        They see the same images; a batch holds no more of them than in training, or of all slots than a solo model's.
+        """
+        first, slots = self.models[0], [slot for slot, model in enumerate(self.models) if model.answers_live]
+        if len(self.models) == 1 or not slots or any(model.pipeline != first.pipeline for model in self.models):
+            return {}
+        size = max(first.config.batch_size, first.config.eval_batch_size // len(self.models))
+        feed, found = first.feed("val"), list[Tensor]()
+        with evaluating(self.packed):
+            for rows in torch.split(torch.arange(len(first.splits.val)), size):
+                images = prepare(to_float(feed.gather(rows), dtype=parameter_dtype(first.config.precision)), first.pipeline)
+                spread = spread_images(images.expand(len(self.models), *images.shape), self.step.layout)
+                found.append(gather_outputs(forward(self.packed, spread, first.config.precision), len(self.models)))
+            outputs = torch.cat(found, dim=1)
+            answers = torch.stack([self.models[slot].inference().answers(outputs[slot]).float() for slot in slots])
+            return dict(zip(slots, answers.cpu().numpy(), strict=True))
 
     def _rates(self) -> Tensor:
         """Return the learning rates of the epoch to come [steps, K], brought to the device at once."""
@@ -130,12 +160,12 @@ class SlotArray:
                     state["step"] = self.optimizer.steps[slot].to("cpu", torch.float32)
 
 
-def _finish(model: ImageModel, scores: PassScores, norm: float, seconds: float) -> Ending:
+def _finish(model: ImageModel, scores: PassScores, norm: float, seconds: float, **answered: Any) -> Ending:
     found = scores.summary()
     if not math.isfinite(found["loss"]):
         return NonFiniteLoss(f"the loss became {found['loss']} in epoch {model.epoch + 1}")
     try:
-        return model.finish_epoch(found | {"grad_norm": norm}, seconds)
+        return model.finish_epoch(found | {"grad_norm": norm}, seconds, **answered)
     except NonFiniteLoss as error:
         return error
 
