@@ -28,12 +28,13 @@ def check_address(address: str) -> None:
             f"search.address: got {address!r}; run the search on a node of the cluster with `--address auto` instead"
         )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    bare = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
+    if not bare or (":" in host and bare == host) or not (port.isascii() and port.isdigit()):
         raise UserError(f"search.address: got {address!r}; it is local, auto or HOST:PORT; {NEXT_STEP}")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as connection:
-            speaks = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_http2(connection)
-    except (OSError, OverflowError) as error:
+        with socket.create_connection((bare, int(port)), timeout=ANSWER_S) as connection:
+            speaks = os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true") or _speaks_http2(connection)
+    except (OSError, OverflowError, UnicodeError) as error:
         raise UserError(f"search.address: nothing answers at {address} ({error}); {NEXT_STEP}") from error
     if not speaks:
         raise UserError(f"search.address: what answers at {address} is not Ray; {NEXT_STEP}")

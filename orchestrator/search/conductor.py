@@ -114,9 +114,9 @@ class Conductor:
             log, verdict = self._logs[trial_id], self._verdicts.get(trial_id)
             if log.status:
                 continue
-            if verdict is Verdict.STOP:
+            if verdict is not None and verdict is not Verdict.GO_ON:  # where it waits, it may also have ended for good
                 self.ended(trial_id)
-            elif verdict is not Verdict.WAIT:
+            else:
                 log.spec = dataclasses.replace(log.spec, config={**log.spec.config, **self._places})
                 self._queue.append(log.spec)
 

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 TIME_BUDGET, ASKED = "time_budget", "asked"
 AGAIN_S = 0.05
+"""Seconds until a signal that came where an exception would be lost comes again."""
 
 
 class Ending:
@@ -61,11 +63,25 @@ def rearm() -> None:
 
 
 @contextmanager
-def signals(first: Callable[[int], None]) -> Iterator[None]:
-    """Call `first(signal)` on the first signal, raise Signalled of it on a second one; old handlers return afterwards.
+def handlers_kept() -> Iterator[None]:
+    """Put the handlers of signals back as they were before the block, in which Ray sets its own (in the main thread only)."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
-    Handlers are set also where a parent had the signal ignored (`cmd &`), but for SIGHUP: `nohup` wants it ignored. Off the
-    main thread nothing is changed. What is raised in a callback of the garbage collector is lost: a signal waits for its end.
+
+@contextmanager
+def signals(first: Callable[[int], None]) -> Iterator[None]:
+    """Call `first(signal)` on the first signal, and on a second one raise Signalled with the first one's number.
+
+    Old handlers return afterwards. Handlers are set also where a parent had the signal ignored (`cmd &`), but for SIGHUP:
+    `nohup` wants it ignored. Off the main thread nothing is changed. What is raised in a finaliser, or in a callback of the
+    garbage collector, is lost: a signal that comes there comes again, until that is over (for the old handler, if this is too).
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -77,23 +93,44 @@ def signals(first: Callable[[int], None]) -> Iterator[None]:
         collecting[:] = [True] if phase == "start" else []
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if collecting or (frame is not None and frame.f_code is watch.__code__):
-            threading.Timer(AGAIN_S, os.kill, (os.getpid(), signum)).start()
+        if collecting or _finalising(frame):
+            _send_again(signum)
             return
         seen.append(signum)
         if len(seen) > 1:
             raise Signalled(seen[0])
         first(signum)
 
-    taken = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN or n != getattr(signal, "SIGHUP", None)]
+    before: dict[int, Any] = {}
     gc.callbacks.append(watch)
-    before = {number: signal.signal(number, handle) for number in taken}
     try:
+        for number in SIGNALS:
+            old = signal.getsignal(number)
+            if old is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None):
+                before[number] = old if old is not None else signal.SIG_DFL
+                signal.signal(number, handle)
         yield
     finally:
-        gc.callbacks.remove(watch)
         for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(number, handler)
+        gc.callbacks.remove(watch)
+
+
+def _finalising(frame: FrameType | None) -> bool:
+    """Return whether what runs now was called by a finaliser, or is a callback of the garbage collector."""
+    callbacks = [getattr(call, "__code__", None) for call in gc.callbacks]
+    while frame is not None:
+        if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(signum: int) -> None:
+    """Let a signal come once more in a moment, to the thread that hears signals."""
+    main = threading.main_thread().ident or 0
+    again = (signal.pthread_kill, (main, signum)) if hasattr(signal, "pthread_kill") else (os.kill, (os.getpid(), signum))
+    threading.Timer(AGAIN_S, *again).start()
 
 
 def raise_now(signum: int) -> None:

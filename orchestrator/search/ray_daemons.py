@@ -23,11 +23,12 @@ def only_needed() -> Iterator[None]:
     The others start one after another; its agent is started as where Ray's dashboard is not installed. Together they take 3
     CPU seconds, and half of the time until Ray is up.
     """
-    node, libraries = importlib.import_module("ray._private.node").Node, importlib.import_module("ray._private.utils")
+    from ray._private import node, utils
+
     missing = ImportError("not wanted")
     instead: list[tuple[Any, str, Any]] = [
-        (libraries, "get_dashboard_dependency_error", lambda: missing),
-        *((node, name, lambda *_, **__: None) for name in NOT_NEEDED),
+        (utils, "get_dashboard_dependency_error", lambda: missing),
+        *((node.Node, name, lambda *_, **__: None) for name in NOT_NEEDED),
     ]
     own = [(owner, name, getattr(owner, name)) for owner, name, _ in instead]
     for owner, name, value in instead:
@@ -43,19 +44,27 @@ def leave_signals_to_us() -> None:
     """Block SIGTERM and SIGHUP in this thread and in the processes that it starts, as Ray itself does with Ctrl-C.
 
     `timeout`, Slurm and a terminal that closes tell the whole process group to end: we end the search in good order, and need
-    Ray alive for that.
+    Ray alive for that. (A worker in which something is started by spawn hears them again: Python's resource tracker unblocks
+    them. Its trial is then lost a moment before it would have been stopped, and goes on from its checkpoint either way.)
     """
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
 
 
 def end_at_once(node: Any) -> None:
-    """Let Ray's shutdown kill a node's processes and theirs: they do not hear the SIGTERM that it would try first."""
+    """Let Ray's shutdown kill a node's processes and theirs: they do not hear the SIGTERM that it would try first.
+
+    `node` is None where Ray did not come up so far.
+    """
+    if node is None:
+        return
     kill = node.kill_all_processes
 
-    def kill_all(**kind: Any) -> None:
-        below = list(_below(node))
-        kill(**{**kind, "allow_graceful": False})
+    def kill_all(*args: Any, **kind: Any) -> None:
+        below: list[Any] = []
+        with suppress(Exception):
+            below += _below(node)
+        kill(*args, **{**kind, "allow_graceful": False})
         for process in below:
             with suppress(Exception):  # most have ended with the one that started them
                 process.kill()

@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
 from orchestrator.search.address import check_address
-from orchestrator.search.interrupt import rearm
+from orchestrator.search.interrupt import handlers_kept, rearm
 from orchestrator.search.ray_daemons import end_at_once, leave_signals_to_us, only_needed
 from orchestrator.search.ray_environment import prepare_environment
 from trainables.allocator import collector_at_rest
@@ -38,17 +38,21 @@ class _Own(threading.Thread):
         """Start it and stay."""
         import ray
 
-        leave_signals_to_us()
         try:
+            leave_signals_to_us()
             with only_needed():
                 ray.init(
                     address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
                 )  # fmt: skip
-            end_at_once(ray._private.worker._global_node)
         except BaseException as error:
             self._error = error
-        rearm()
-        self._up.set()
+        try:
+            end_at_once(getattr(ray._private.worker, "_global_node", None))
+            rearm()
+        except BaseException as error:
+            self._error = self._error or error
+        finally:
+            self._up.set()
         self._over.wait()
 
     def wait(self) -> None:
@@ -68,8 +72,10 @@ class _Own(threading.Thread):
     def end(self) -> None:
         """Shut it down, once it is up, and end its thread."""
         self._up.wait()
-        _shut_down()
-        self._over.set()
+        try:
+            _shut_down()
+        finally:
+            self._over.set()
         self.join()
 
 
@@ -156,7 +162,8 @@ def _join(address: str) -> None:
 
     check_address(address)  # Ray itself would go on trying for minutes
     try:
-        ray.init(address=address, **QUIET)
+        with handlers_kept():
+            ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"search.address: no Ray cluster at {address!r} ({str(error).splitlines()[0]}); start one with `ray start --head` "

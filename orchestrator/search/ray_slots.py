@@ -207,7 +207,8 @@ def told_of(summaries: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
         "slot_epochs": epochs,
         "pools": pools,
     }
-    reasons = {pool["model"]: f"{pool['model']} {pool['reason']}" for pool in pools}  # of its pools one; all are in the facts
+    most = sorted(pools, key=lambda pool: pool["slot_epochs"])  # of a model's pools the busiest; all are in the facts
+    reasons = {pool["model"]: f"{pool['model']} {pool['reason']}" for pool in most}
     sentence = (
         f"slots: {facts['occupancy']:.0%} held by trials, device {facts['device_busy']:.0%} busy, {epochs} epochs in {ticks} "
         f"ticks on {len(summaries)} engines; " + "; ".join(sorted(reasons.values()))

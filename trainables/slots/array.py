@@ -34,6 +34,9 @@ from trainables.slots.step import ArrayStep
 
 Ending = Outcome | NonFiniteLoss
 """What an epoch gives a slot."""
+SHARED = 0.75
+"""Share of the slots whose live network must answer for one validation pass of all to be made (measured on a CPU: a pass for
+eight took 0.85 of their own)."""
 
 
 class SlotArray:
@@ -111,10 +114,12 @@ class SlotArray:
     def _answers(self) -> dict[int, NDArray[np.float32]]:
         """Return what the slots answer for the validation split, those whose live network does: one forward pass for all.
 
-        They see the same images; a batch holds no more of them than in training, or of all slots than a solo model's.
+        They see the same images; a batch holds no more of them than in training, or of all slots than a solo model's. Each
+        evaluates itself where too few would use what is computed for all.
         """
         first, slots = self.models[0], [slot for slot, model in enumerate(self.models) if model.answers_live]
-        if len(self.models) == 1 or not slots or any(model.pipeline != first.pipeline for model in self.models):
+        few = len(self.models) == 1 or len(slots) < SHARED * len(self.models)
+        if few or any(model.pipeline != first.pipeline for model in self.models):
             return {}
         size = max(first.config.batch_size, first.config.eval_batch_size // len(self.models))
         feed, found = first.feed("val"), list[Tensor]()
@@ -125,7 +130,7 @@ class SlotArray:
                 found.append(gather_outputs(forward(self.packed, spread, first.config.precision), len(self.models)))
             outputs = torch.cat(found, dim=1)
             answers = torch.stack([self.models[slot].inference().answers(outputs[slot]).float() for slot in slots])
-            return dict(zip(slots, answers.cpu().numpy(), strict=True))
+            return {slot: found.copy() for slot, found in zip(slots, answers.cpu().numpy(), strict=True)}
 
     def _rates(self) -> Tensor:
         """Return the learning rates of the epoch to come [steps, K], brought to the device at once."""

@@ -26,7 +26,9 @@ def test_what_names_no_host_is_left_to_ray(address: str) -> None:
     check_address(address)
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", ":6379", "head:port", "127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "127.0.0.1", ":6379", "head:port", "127.0.0.1:99999", "::1:6379", "a..b:1", "h:²"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UserError, match=rf"search.address: .*{address}.*ray start"):
         check_address(address)
@@ -56,6 +58,11 @@ def web() -> Iterator[int]:
     yield int(server.server_address[1])
     server.shutdown()
     server.server_close()
+
+
+def test_an_address_of_ip_version_6_stands_in_brackets() -> None:
+    with pytest.raises(UserError, match=r"nothing answers at \[::1\]:1 "):
+        check_address("[::1]:1")
 
 
 def test_what_answers_must_speak_as_ray_does(web: int) -> None:

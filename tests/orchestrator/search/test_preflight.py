@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
-from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled, raise_now, rearm, signals
+from orchestrator.search.interrupt import ASKED, TIME_BUDGET, Ending, Signalled, handlers_kept, raise_now, rearm, signals
 from orchestrator.search.preflight import check_node, driver_token, versions
 from orchestrator.search.ray_environment import prepare_environment
 
@@ -155,9 +156,34 @@ def test_a_signal_in_the_middle_of_a_garbage_collection_is_not_lost() -> None:
     with pytest.raises(Signalled, match="SIGTERM"), signals(raise_now):
         Knot()
         gc.collect()
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for_it()
+    with pytest.raises(Signalled, match="SIGTERM"), signals(raise_now):
+        [*_, watch] = gc.callbacks
+        handle = signal.getsignal(signal.SIGTERM)
+        assert callable(handle)
+        handle(signal.SIGTERM, SimpleNamespace(f_code=watch.__code__, f_back=None))  # as it enters the callback
+        wait_for_it()
+    assert watch not in gc.callbacks
+
+
+def test_a_signal_in_a_finaliser_is_not_lost() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+            ended.append(True)
+
+    ended: list[bool] = []
+    with pytest.raises(Signalled, match="SIGTERM"), signals(raise_now):
+        Slow()
+        wait_for_it()
+    assert ended
+
+
+def wait_for_it() -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def test_handlers_that_somebody_took_over_are_put_in_place_again() -> None:
@@ -170,7 +196,18 @@ def test_handlers_that_somebody_took_over_are_put_in_place_again() -> None:
         libc.signal(signal.SIGTERM, 1)  # SIG_IGN
         os.kill(os.getpid(), signal.SIGTERM)
         assert heard == []
-        rearm()
+        thread = threading.Thread(target=rearm)  # Ray comes up in another one
+        thread.start()
+        thread.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+
+
+def test_handlers_that_ray_sets_as_it_joins_a_cluster_are_put_back() -> None:
+    heard: list[int] = []
+    with signals(heard.append):
+        with handlers_kept():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
         os.kill(os.getpid(), signal.SIGTERM)
         assert heard == [signal.SIGTERM]
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 SEVERAL_SESSIONS = """
 import os, signal, threading, time
 from orchestrator.config import SearchSection
+from orchestrator.search.ray_daemons import _below
 from orchestrator.search.ray_session import begin_ray, one_ray, ray_session
 
 search = SearchSection(concurrency=2, cpus_per_trial=0.5)
@@ -39,6 +40,13 @@ with one_ray():
     assert "gcs_server.out" in logs, logs
     assert not [log for log in logs if log.startswith(("monitor", "dashboard.", "log_monitor"))], logs
     assert ray._private.node.Node.start_monitor.__qualname__ == "Node.start_monitor"
+    assert ray._private.utils.get_dashboard_dependency_error.__module__ == "ray._private.utils"
+    node = ray._private.worker._global_node
+    for name in ("raylet", "gcs_server"):
+        status = f"/proc/{node.all_processes[name][0].process.pid}/status"
+        if os.path.exists(status):
+            blocked = int(open(status).read().partition("SigBlk:")[2].split()[0], 16)
+            assert all(blocked >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGHUP)), (name, hex(blocked))
 
     os.kill(ray._private.worker._global_node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
     time.sleep(1.0)
@@ -48,7 +56,10 @@ with one_ray():
 assert not ray.is_initialized() and not [t for t in threading.enumerate() if t.name == "ray"]
 with ray_session(search):
     assert used()[1] == "answer"
+    below = list(_below(ray._private.worker._global_node))
 assert not ray.is_initialized()
+import psutil
+assert len(below) >= 3 and not psutil.wait_procs([p for p in below if p.is_running() and p.status() != "zombie"], timeout=5)[1]
 print("done", ray._private.worker._global_node)
 """
 

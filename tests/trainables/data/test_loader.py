@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +29,23 @@ def test_rows_in_the_order_asked_for_epoch_after_epoch(part: ImageSet, workers: 
         batches = list(loader.batches(rows))
         assert [len(batch) for batch in batches] == [8, 8, 4]
         assert all(np.array_equal(batch.numpy(), part.images[row.numpy()]) for batch, row in zip(batches, rows, strict=True))
+
+
+def test_a_worker_can_be_ended_where_who_started_it_hears_no_sigterm() -> None:
+    class Heard(np.ndarray):  # type: ignore[type-arg]
+        """Images that say whether the process that reads them has SIGTERM blocked."""
+
+        def __getitem__(self, rows: Any) -> Any:
+            return np.full((len(rows), 1, 1, 1), signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []), dtype=np.uint8)
+
+    images = np.zeros((1, 1, 1, 1), dtype=np.uint8).view(Heard)
+    loader = RowLoader(ImageSet(images, np.arange(1), ("a",)), LoaderSettings(workers=1))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        [heard] = loader.batches([torch.zeros(1, dtype=torch.int64)])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert not heard.any()
 
 
 def test_timing_counts_every_image(part: ImageSet) -> None:

@@ -100,7 +100,7 @@ def test_an_array_by_vmap_is_given_images_in_the_one_layout_that_it_does_not_cop
     array, seen = SlotArray(models, build=stack), list[bool]()
     array.packed.register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
     array.epoch()
-    assert len(seen) > models[0].steps and all(seen), "in validation too"
+    assert seen == [True] * models[0].steps
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -136,6 +136,7 @@ def test_validation_is_answered_by_one_pass_for_all_whose_live_network_answers(
     )
     changes: list[dict[str, Any]] = [
         {}, {"mixup": 0.4, "dropout": 0.5}, {"average": "ema"}, {"tta": "flip"}, {"bn": "recalibrate"}, {"schedule": "plateau"},
+        {"label_smoothing": 0.1}, {"nesterov": False}, {"clip_norm": 0.5}, {}, {}, {},
     ]  # fmt: skip
     base = BASE.replace(model="cnn_b", precision=precision, batch_size=5, eval_batch_size=8)
     models = [ImageModel(base.replace(seed=seed, **more), splits) for seed, more in enumerate(changes)]
@@ -145,12 +146,21 @@ def test_validation_is_answered_by_one_pass_for_all_whose_live_network_answers(
         own.clear()
         passes.clear()
         endings = array.epoch()
-        assert (own, passes) == ([2, 3, 3, 4], [5, 5, 2])
+        assert (own, passes) == ([2, 3, 3, 4], [5, 5, 2])  # the average, with and without views, after measuring anew
         for model, ending in zip(models, endings, strict=True):
             np.testing.assert_allclose(model.predict("val"), evaluate(model, "val"), atol=1e-7 if precision == "fp64" else 0.02)
             assert not isinstance(ending, NonFiniteLoss) and ending.epoch == epoch
             loss = -np.log(model.predict("val")[np.arange(12), splits.val.targets]).mean()
             assert ending.metrics["val/loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def test_a_pass_for_all_is_not_made_for_a_few(splits: Splits) -> None:
+    averages = ["none", "none", "ema", "swa"]
+    models = [ImageModel(BASE.replace(seed=seed, average=average), splits) for seed, average in enumerate(averages)]
+    array, modes = SlotArray(models), set[bool]()
+    array.packed.register_forward_pre_hook(lambda module, _: modes.add(module.training))
+    array.epoch()
+    assert modes == {True}
 
 
 def test_a_model_that_leaves_goes_on_alone_and_one_that_joins_is_at_its_own_epoch(splits: Splits) -> None:
