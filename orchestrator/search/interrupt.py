@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 TIME_BUDGET, ASKED = "time_budget", "asked"
 AGAIN_S = 0.05
-"""Seconds until a signal that came where an exception would be lost comes again."""
+"""Seconds until a signal whose exception was forgotten comes again."""
 
 
 class Ending:
@@ -80,30 +80,31 @@ def signals(first: Callable[[int], None]) -> Iterator[None]:
     """Call `first(signal)` on the first signal, and on a second one raise Signalled with the first one's number.
 
     Old handlers return afterwards. Handlers are set also where a parent had the signal ignored (`cmd &`), but for SIGHUP:
-    `nohup` wants it ignored. Off the main thread nothing is changed. What is raised in a finaliser, or in a callback of the
-    garbage collector, is lost: a signal that comes there comes again, until that is over (for the old handler, if this is too).
+    `nohup` wants it ignored. Off the main thread nothing is changed. Python forgets what is raised in a finaliser or in a
+    callback (of the garbage collector, of a weak reference): such a signal comes again, for the old handler if this is over.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     seen: list[int] = []
-    collecting: list[bool] = []
 
-    def watch(phase: str, info: dict[str, int]) -> None:  # noqa: ARG001
-        collecting[:] = [True] if phase == "start" else []
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if collecting or _finalising(frame):
-            _send_again(signum)
-            return
+    def handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
         seen.append(signum)
         if len(seen) > 1:
             raise Signalled(seen[0])
         first(signum)
 
+    def forgotten(what: sys.UnraisableHookArgs) -> None:
+        if not isinstance(what.exc_value, Signalled):
+            hook(what)
+            return
+        del seen[-1:]
+        _send_again(what.exc_value.signum)
+
     before: dict[int, Any] = {}
-    gc.callbacks.append(watch)
+    hook = sys.unraisablehook
     try:
+        sys.unraisablehook = forgotten
         for number in SIGNALS:
             old = signal.getsignal(number)
             if old is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None):
@@ -113,17 +114,7 @@ def signals(first: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        gc.callbacks.remove(watch)
-
-
-def _finalising(frame: FrameType | None) -> bool:
-    """Return whether what runs now was called by a finaliser, or is a callback of the garbage collector."""
-    callbacks = [getattr(call, "__code__", None) for call in gc.callbacks]
-    while frame is not None:
-        if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
-            return True
-        frame = frame.f_back
-    return False
+        sys.unraisablehook = hook
 
 
 def _send_again(signum: int) -> None:

@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,41 +144,45 @@ def test_a_local_search_ends_at_the_first_signal_and_off_the_main_thread_nothing
     assert inside == [before]
 
 
-def test_a_signal_in_the_middle_of_a_garbage_collection_is_not_lost() -> None:
-    """What a callback of the collector raises is printed and forgotten, the interruption with it."""
+class Knot:
+    """Ends in a garbage collection, where what is raised is forgotten."""
 
-    class Knot:
-        def __init__(self) -> None:
-            self.itself = self
+    def __init__(self) -> None:
+        self.itself = self
 
-        def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Signalled, match="SIGTERM"), signals(raise_now):
-        Knot()
-        gc.collect()
+
+def knotted() -> None:
+    Knot()
+    gc.collect()
+
+
+def finalised() -> None:
+    knot = Knot()
+    knot.itself = None  # type: ignore[assignment]
+
+
+def called_back() -> None:
+    kept = set[int]()
+    reference = weakref.ref(kept, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    del kept
+    assert reference() is None
+
+
+@pytest.mark.parametrize("where", [knotted, finalised, called_back])
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_a_signal_whose_exception_is_forgotten_comes_again(where: Callable[[], None], asked_before: bool) -> None:
+    hook, seen = sys.unraisablehook, list[int]()
+    expected = pytest.raises(Signalled, match="SIGINT" if asked_before else "SIGTERM")
+    with expected, signals(seen.append if asked_before else raise_now):
+        if asked_before:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert seen == [signal.SIGINT]
+        where()
         wait_for_it()
-    with pytest.raises(Signalled, match="SIGTERM"), signals(raise_now):
-        [*_, watch] = gc.callbacks
-        handle = signal.getsignal(signal.SIGTERM)
-        assert callable(handle)
-        handle(signal.SIGTERM, SimpleNamespace(f_code=watch.__code__, f_back=None))  # as it enters the callback
-        wait_for_it()
-    assert watch not in gc.callbacks
-
-
-def test_a_signal_in_a_finaliser_is_not_lost() -> None:
-    class Slow:
-        def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.2)
-            ended.append(True)
-
-    ended: list[bool] = []
-    with pytest.raises(Signalled, match="SIGTERM"), signals(raise_now):
-        Slow()
-        wait_for_it()
-    assert ended
+    assert sys.unraisablehook is hook
 
 
 def wait_for_it() -> None:
