@@ -32,13 +32,14 @@ custom searcher one after another; ours never hands out more trials than find ro
 def prepare_environment(address: str) -> None:
     """Set the variables; a Ray of our own gets a token that lives in this process and is never written to a file.
 
-    Not where Ray was imported before: by then it has read whether to use one, and its processes would refuse each other.
+    A cluster is joined with the token that is there: `ray start` makes one, of which Ray's own client has to be told. Not where
+    Ray was imported before: by then it has read whether to use one, and its processes would refuse each other.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if address != "local" or ("ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ):
+    known = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or (Path.home() / ".ray/auth_token").exists()
+    if (address != "local" and not known) or ("ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ):
         return
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    known = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or (Path.home() / ".ray/auth_token").exists()
     if os.environ["RAY_AUTH_MODE"] == "token" and not known:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -54,9 +54,12 @@ def run_search_stage(context: Context, *, resume: bool = False, extra_trials: in
 
 
 def _beaten(context: Context, best: MemberRecord) -> str:
-    """Return a word where the baseline is still better than every trial."""
+    """Return a word where no trial is better than the baseline."""
     if not context.workspace.record(BASELINE_ID).exists():
         return ""
     baseline, metric = context.workspace.load_record(BASELINE_ID), context.experiment.search.metric
     first = ranked([best, baseline], metric)[0] if baseline.usable else best
-    return f"; the baseline is still better ({baseline.score(metric):.4f})" if first is baseline else ""
+    if first is not baseline:
+        return ""
+    equal = baseline.score(metric) == best.score(metric)
+    return f"; the baseline is {'as good' if equal else 'still better'} ({baseline.score(metric):.4f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,7 +90,10 @@ class MemberRecord:
 
 
 def ranked(records: list[MemberRecord], metric: str) -> list[MemberRecord]:
-    """Return the usable records, best kept epoch first (ties by trial id)."""
+    """Return the usable records, best kept epoch first; of equal ones the lower log-loss, then the earlier trial.
+
+    On few images several trials reach the same accuracy, whose probabilities are of very different worth.
+    """
     sign = 1.0 if mode_of(metric) == "min" else -1.0
     scored = [r for r in records if r.usable and r.score(metric) == r.score(metric)]
-    return sorted(scored, key=lambda r: (sign * r.score(metric), r.trial_id))
+    return sorted(scored, key=lambda r: (sign * r.score(metric), r.metrics.get("val/log_loss", math.inf), r.trial_id))

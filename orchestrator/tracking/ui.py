@@ -52,6 +52,7 @@ def serve(
             f"runs (safer: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE)"
         )
     artifacts = artifacts_root(uri, experiment) or database.parent
+    say(f"starting MLflow at http://{host}:{port}, which takes some seconds")
     with _until_signalled(), mlflow_server(uri, artifacts, host=host, port=port) as server:
         say("\n".join([*links(server.url, name, metric), "Ctrl-C stops the server."]))
         code = server.process.wait()

@@ -62,10 +62,16 @@ def build_model(config: TrainConfig, *, outputs: int, channels: int, image_size:
 def _pretrained(config: TrainConfig) -> dict[str, Tensor]:
     if is_file(config.weights):
         return read_weights(config.weights)
-    if config.model.startswith(timm_models.PREFIX) and config.weights == "default":
-        return timm_models.published_weights(config.model)
-    if torchvision_models.has(config.model):
-        return torchvision_models.published_weights(config)
+    try:
+        if config.model.startswith(timm_models.PREFIX) and config.weights == "default":
+            return timm_models.published_weights(config.model)
+        if torchvision_models.has(config.model):
+            return torchvision_models.published_weights(config)
+    except OSError as error:  # no network, no room
+        raise ValueError(
+            f"train.weights: those of {config.model} ({config.weights!r}) cannot be fetched ({error}); name a .pth or "
+            ".safetensors file that is here, or train from scratch: train.weights none, train.model cnn_b, search.space scratch"
+        ) from error
     known = "none, default" if config.model.startswith(timm_models.PREFIX) else "none"
     raise ValueError(f"train.weights: got {config.weights!r}, allowed for {config.model}: {known}, or a .pth/.safetensors file")
 

@@ -42,7 +42,9 @@ def test_ranking_follows_the_metric_and_leaves_out_the_unusable() -> None:
         record("e", metrics={}),
         record("f", status="stopped", metrics={"val/accuracy": 0.9, "val/log_loss": 0.1}),
     ]
-    assert [r.trial_id for r in ranked(records, "accuracy")] == ["b", "f", "a"]
+    assert [r.trial_id for r in ranked(records, "accuracy")] == ["f", "b", "a"], "of equal ones the lower log-loss"
+    twins = [record("b", metrics={"val/accuracy": 0.9}), record("a", metrics={"val/accuracy": 0.9})]
+    assert [r.trial_id for r in ranked(twins, "accuracy")] == ["a", "b"]
     assert [r.trial_id for r in ranked(records, "log_loss")] == ["f", "a", "b"]
     assert math.isnan(records[4].score("accuracy"))
 

@@ -41,6 +41,7 @@ def test_an_address_that_others_reach_is_served_with_a_warning(
     with pytest.raises(UserError, match="enough"):
         serve(experiment(tmp_path), host=host, say=said.append)
     assert asked == [host]
+    assert said.pop() == f"starting MLflow at http://{host}:5000, which takes some seconds"
     assert [f"{host} is reached from other machines, and there is no login" in line for line in said] == [True] * warned
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torchvision.models as tv
 from torch import nn
 
 from trainables.config import TrainConfig
-from trainables.models import MODELS, build_model
+from trainables.models import MODELS, build_model, torchvision_models
 from trainables.models.stages import last_layer
 
 
@@ -33,6 +34,15 @@ def test_the_seed_alone_decides_the_start(name: str) -> None:
     assert torch.equal(torch.rand(3), after), "building a model moved the global generator"
     assert _same(first, _build(name, seed=5))
     assert not _same(first, _build(name, seed=6))
+
+
+def test_weights_that_cannot_be_fetched_are_a_mistake_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(_: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision_models, "published_weights", offline)
+    with pytest.raises(ValueError, match=r"train.weights: those of mobilenet_v2 .*not known.*\.safetensors file.*from scratch"):
+        _build("mobilenet_v2", weights="default")
 
 
 def test_an_unknown_name_gets_near_matches() -> None:
