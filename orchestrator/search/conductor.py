@@ -114,7 +114,7 @@ class Conductor:
             log, verdict = self._logs[trial_id], self._verdicts.get(trial_id)
             if log.status:
                 continue
-            if verdict is not None and verdict is not Verdict.GO_ON:  # where it waits, it may also have ended for good
+            if verdict in (Verdict.STOP, Verdict.WAIT):  # where it waits, it may also have ended for good
                 self.ended(trial_id)
             else:
                 log.spec = dataclasses.replace(log.spec, config={**log.spec.config, **self._places})

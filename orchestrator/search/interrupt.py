@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -71,8 +70,7 @@ def handlers_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                if handler is not None:
-                    signal.signal(number, handler)
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 @contextmanager
@@ -99,29 +97,26 @@ def signals(first: Callable[[int], None]) -> Iterator[None]:
             hook(what)
             return
         del seen[-1:]
-        _send_again(what.exc_value.signum)
+        threading.Timer(AGAIN_S, send_to_main, (what.exc_value.signum,)).start()
 
-    before: dict[int, Any] = {}
     hook = sys.unraisablehook
-    try:
-        sys.unraisablehook = forgotten
-        for number in SIGNALS:
-            old = signal.getsignal(number)
-            if old is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None):
-                before[number] = old if old is not None else signal.SIG_DFL
-                signal.signal(number, handle)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        sys.unraisablehook = hook
+    with handlers_kept():
+        try:
+            sys.unraisablehook = forgotten
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None):
+                    signal.signal(number, handle)
+            yield
+        finally:
+            sys.unraisablehook = hook
 
 
-def _send_again(signum: int) -> None:
-    """Let a signal come once more in a moment, to the thread that hears signals."""
-    main = threading.main_thread().ident or 0
-    again = (signal.pthread_kill, (main, signum)) if hasattr(signal, "pthread_kill") else (os.kill, (os.getpid(), signum))
-    threading.Timer(AGAIN_S, *again).start()
+def send_to_main(signum: int) -> None:
+    """Send a signal to the main thread, which alone hears signals, so that it wakes from what it waits for."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+    else:
+        os.kill(os.getpid(), signum)
 
 
 def raise_now(signum: int) -> None:

@@ -13,6 +13,7 @@ import ray
 
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
+from orchestrator.search.interrupt import send_to_main
 
 TRIALS_PER_GPU = 4
 POLL_S, GRACE_S = 1.0, 10.0
@@ -93,8 +94,7 @@ class Watchdog:
     def _end(self) -> None:
         if self._over.wait(GRACE_S):
             return
-        if hasattr(signal, "pthread_kill"):
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        send_to_main(signal.SIGINT)
         if not self._over.wait(GRACE_S):
             said = "everything is kept; the same command goes on (`orchestrate search` with --resume)"
             print(f"orchestrate: {self.lost}; {said}", file=sys.stderr, flush=True)

@@ -40,19 +40,17 @@ class _Own(threading.Thread):
 
         try:
             leave_signals_to_us()
-            with only_needed():
-                ray.init(
-                    address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
-                )  # fmt: skip
+            try:
+                with only_needed():
+                    ray.init(
+                        address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
+                    )  # fmt: skip
+            finally:
+                end_at_once(getattr(ray._private.worker, "_global_node", None))
+                rearm()
         except BaseException as error:
             self._error = error
-        try:
-            end_at_once(getattr(ray._private.worker, "_global_node", None))
-            rearm()
-        except BaseException as error:
-            self._error = self._error or error
-        finally:
-            self._up.set()
+        self._up.set()
         self._over.wait()
 
     def wait(self) -> None:
