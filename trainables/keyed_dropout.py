@@ -6,45 +6,35 @@ run. Here the mask of (seed, step, layer, element) is a hash of just those (`tra
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from trainables.randomness import key, uniform
+from trainables.randomness import key, words
 
 KINDS = ("element", "channel", "row")
 """What one draw decides: one activation (Dropout), one map of a sample (Dropout2d), a sample's branch (stochastic depth)."""
 
 
-KEPT = 1 << 18
-"""Numbers of a layer's draws that are kept for its next step, at most (2 MB)."""
+PER_SLOT = ("p", "limit", "scale", "keys")
+"""A layer's buffers [K]: probability, smallest draw that is kept, what is kept is multiplied with, key of the step."""
+AHEAD = 1 << 15
+"""Draws that are made at once for the steps to come, at most (measured on a CPU: as fast as larger lots, and small)."""
 
-
-@functools.lru_cache(maxsize=16)
-def _numbers(count: int) -> Tensor:
-    """Return 0 to count - 1 on the CPU, which every step needs again; what a recorded graph makes on a GPU is its own."""
-    return torch.arange(count)
-
-
-def _draws(keys: Tensor, count: int) -> Tensor:
-    """Return float64 uniforms [K, count] of each of K keys."""
-    few = keys.device.type == "cpu" and count <= KEPT
-    numbers = _numbers(count) if few else torch.arange(count, device=keys.device)
-    return uniform(keys.unsqueeze(1), numbers).squeeze(-1)
-
-
-_opaque_draws = torch.library.custom_op("trainables::draws", _draws, mutates_args=())
+_opaque_words = torch.library.custom_op("trainables::words", words, mutates_args=())
 """The same as torch's compiler sees it: one operation, left alone. The code it makes of the hash of a counter is wrong where
 the count is not fixed (torch 2.13, CPU: it multiplies the counter as an index, and 2 or 40 % were dropped for 30)."""
-_opaque_draws.register_fake(lambda keys, count: keys.new_empty(len(keys), count, dtype=torch.float64))
+_opaque_words.register_fake(lambda keys, pairs: keys.new_empty(*keys.shape, 2 * pairs, dtype=torch.int32))
 
 
 class KeyedDropout(nn.Module):
     """Inverted dropout over [N, K*C, ...] with one probability and one key a slot; K = 1 is an ordinary model."""
 
     p: Tensor
+    limit: Tensor
+    scale: Tensor
     keys: Tensor
 
     def __init__(self, p: Tensor, *, layer: int, kind: str) -> None:
@@ -53,28 +43,43 @@ class KeyedDropout(nn.Module):
         if kind not in KINDS:
             raise ValueError(f"kind: got {kind!r}, allowed: {', '.join(KINDS)}")
         self.layer, self.kind = layer, kind
-        self.register_buffer("p", p.to(torch.float64), persistent=False)
-        self.register_buffer("keys", torch.zeros(len(p), dtype=torch.int64), persistent=False)
+        p = p.to(torch.float64)
+        of_p = {"p": p, "limit": _limit(p), "scale": 1 / (1 - p)}
+        for name, value in {**of_p, "keys": torch.zeros(len(p), dtype=torch.int64)}.items():
+            self.register_buffer(name, value, persistent=False)
         self.off = not bool((p > 0).any())
+        self.coming: _Coming | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop in training mode, pass in evaluation mode."""
         if not self.training or self.off:
             return x
-        slots = len(self.p)
-        spread = torch.unflatten(x, 1, (slots, -1))
-        shape = {"element": spread.shape[2:], "channel": spread.shape[2:3], "row": spread.shape[2:2]}[self.kind]
-        count = x.shape[0] * shape.numel()
-        draws = (_opaque_draws if torch.compiler.is_compiling() else _draws)(self.keys, count)
-        kept = (draws >= self.p.unsqueeze(1)).to(x.dtype) / (1 - self.p).unsqueeze(1).to(x.dtype)
-        mask = kept.view(slots, x.shape[0], *shape).transpose(0, 1)
-        mask = mask.reshape(*mask.shape, *[1] * (spread.dim() - mask.dim()))
-        return (spread * mask).flatten(1, 2)
+        slots, one = len(self.p), x.dim() - 1  # dimensions of a sample
+        own = {"element": one, "channel": 1, "row": 0}[self.kind]  # those with draws of their own
+        shape = (x.shape[1] // slots, *x.shape[2:])[:own]
+        mask = self._mask(x.shape[0] * math.prod(shape), x.dtype).view(slots, x.shape[0], *shape, *[1] * (one - own))
+        if slots == 1:
+            return x * mask[0]
+        return (torch.unflatten(x, 1, (slots, -1)) * mask.transpose(0, 1)).flatten(1, 2)
+
+    def _mask(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Return what the present step's activations are multiplied with, [K, count]."""
+        if torch.compiler.is_compiling() or self.coming is None or self.coming.now is not self.keys:
+            return self.masks(self.keys, count, dtype)
+        return self.coming.mask(self, count, dtype)
+
+    def masks(self, keys: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+        """Return 0 or 1 / (1 - p) for each of the keys [..., K]: [..., K, count]."""
+        draws = (_opaque_words if torch.compiler.is_compiling() else words)(keys, -(-count // 2))[..., :count]
+        return (draws >= self.limit.unsqueeze(1)).to(dtype) * self.scale.unsqueeze(1).to(dtype)
 
     def set_p(self, slot: int, p: float) -> None:
         """Change one slot's probability."""
         self.p[slot] = p
+        self.limit[slot], self.scale[slot] = _limit(self.p[slot]), 1 / (1 - self.p[slot])
         self.off = not bool((self.p > 0).any())
+        if self.coming is not None:
+            self.coming.forget()
 
     def extra_repr(self) -> str:
         """Show what it drops."""
@@ -98,17 +103,50 @@ def use_keyed_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
+def _limit(p: Tensor) -> Tensor:
+    """Return the smallest of all int32 that is kept where a share p of them is dropped."""
+    return (p * 2.0**32 - 2.0**31).ceil().to(torch.int32)
+
+
+class _Coming:
+    """A layer's keys of the steps to come [steps, K], and masks for several of them: small ones cost less made together."""
+
+    def __init__(self, keys: Tensor) -> None:
+        self.keys, self._each = keys, keys.unbind()
+        self.now = self._each[0]
+        self._number = self._first = 0
+        self._masks: Tensor | None = None
+
+    def go_to(self, number: int) -> Tensor:
+        """Return the keys of a step, which is the present one from now on."""
+        self._number, self.now = number, self._each[number]
+        return self.now
+
+    def forget(self) -> None:
+        """Let masks be made anew: a probability has changed."""
+        self._masks = None
+
+    def mask(self, layer: KeyedDropout, count: int, dtype: torch.dtype) -> Tensor:
+        """Return the layer's mask of the present step, [K, count]."""
+        made, at = self._masks, self._number - self._first
+        if made is None or not 0 <= at < len(made) or count > made.shape[-1] or made.dtype != dtype:
+            several = max(1, AHEAD // (self.keys.shape[1] * count))
+            self._first, at = self._number, 0
+            self._masks = made = layer.masks(self.keys[self._number : self._number + several], count, dtype)
+        return made[at, :, :count]
+
+
 class StepKeys:
     """The keys of a model's keyed dropouts at each of the next steps, hashed at once: far cheaper than step by step."""
 
     def __init__(self, model: nn.Module, seeds: int | Tensor, *, first: int | Tensor, count: int) -> None:
         """Take one seed and first step for all slots, or one of each a slot [K]; `count` steps follow one another."""
-        self._layers = [(module._buffers, _keys(module, seeds, first, count).unbind()) for module in keyed_layers(model)]
+        self._layers = [(module, _Coming(_keys(module, seeds, first, count))) for module in keyed_layers(model)]
 
     def set(self, number: int) -> None:
         """Give every layer its keys of the step so many after the first."""
-        for buffers, keys in self._layers:
-            buffers["keys"] = keys[number]
+        for layer, coming in self._layers:
+            layer.coming, layer._buffers["keys"] = coming, coming.go_to(number)
 
 
 def set_keys(model: nn.Module, seeds: int | Tensor, step: int | Tensor) -> None:

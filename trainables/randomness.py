@@ -6,6 +6,8 @@ the same bits on every device, for any number of packed trials, in any order of 
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,9 @@ STREAMS = {
     "order": 1, "augment": 2, "mix": 3, "dropout": 4, "init": 5, "rows": 6, "sampler": 7, "view": 8,
 }  # fmt: skip
 """Named streams, so that two uses of one seed never share numbers."""
+
+KEPT = 1 << 17
+"""Counters that are kept for the next draws, at most (1 MB)."""
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
@@ -59,6 +64,19 @@ def uniform(keys: Tensor, index: Tensor, draws: int = 1) -> Tensor:
     lanes = torch.arange(1, draws + 1, dtype=torch.int64, device=base.device)
     bits = _finalise(torch.add(base.unsqueeze(-1), lanes, alpha=_GOLDEN))
     return _shift(bits, 11).to(torch.float64).mul_(1.0 / (1 << 53))
+
+
+def words(keys: Tensor, pairs: int) -> Tensor:
+    """Return int32 [*keys.shape, 2 * pairs], uniform over all its values: a key's splitmix64 sequence, numbers cut in two."""
+    few = keys.device.type == "cpu" and pairs <= KEPT
+    counters = _counters(pairs) if few else torch.arange(1, pairs + 1, device=keys.device)
+    return _finalise(torch.add(keys.unsqueeze(-1), counters, alpha=_GOLDEN)).view(torch.int32)
+
+
+@functools.lru_cache(maxsize=16)
+def _counters(count: int) -> Tensor:
+    """Return 1 to count on the CPU, which every step needs again; what a recorded graph makes on a GPU is its own."""
+    return torch.arange(1, count + 1)
 
 
 def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:

@@ -1,11 +1,13 @@
-"""The keys of an epoch hashed at once are those of each step, for one model and for slots with steps of their own."""
+"""Keys of an epoch hashed at once, and masks made ahead, are those of each step; a share p is dropped, whatever the kind."""
 
 from __future__ import annotations
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from trainables.keyed_dropout import KeyedDropout, StepKeys, keyed_layers, set_keys, use_keyed_dropout
+from trainables import keyed_dropout
+from trainables.keyed_dropout import KINDS, KeyedDropout, StepKeys, keyed_layers, set_keys, use_keyed_dropout
 from trainables.randomness import key
 
 
@@ -30,3 +32,54 @@ def test_slots_have_their_own_seeds_and_steps() -> None:
     assert layer.keys.tolist() == [int(key(s, "dropout", f + 2, 3)) for s, f in ((1, 0), (9, 30), (4, 7))]
     set_keys(model, seeds, first + 2)
     assert layer.keys.tolist() == [int(key(s, "dropout", f + 2, 3)) for s, f in ((1, 0), (9, 30), (4, 7))]
+
+
+def slots(kind: str, *p: float) -> KeyedDropout:
+    return KeyedDropout(torch.tensor(p), layer=2, kind=kind)
+
+
+def masks(layer: KeyedDropout, seeds: Tensor, sizes: list[int], *, ahead: bool) -> list[Tensor]:
+    """What each step multiplies with, by the layer's forward on ones, its keys given one by one or for all steps at once."""
+    found, steps = [], StepKeys(nn.Sequential(layer), seeds, first=9, count=len(sizes))
+    for number, size in enumerate(sizes):
+        if ahead:
+            steps.set(number)
+        else:
+            set_keys(nn.Sequential(layer), seeds, 9 + number)
+        found.append(layer(torch.ones(size, 3 * len(layer.p), 5, 7)))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at_once", [1, 2000, 1 << 15])
+def test_masks_made_ahead_are_each_steps_own(kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyed_dropout, "AHEAD", at_once)
+    seeds, sizes = torch.tensor([4, 11]), [8, 8, 7, 7, 9, 1]
+    each = masks(slots(kind, 0.5, 0.3), seeds, sizes, ahead=False)
+    together = masks(slots(kind, 0.5, 0.3), seeds, sizes, ahead=True)
+    assert all(torch.equal(a, b) for a, b in zip(each, together, strict=True))
+    alone = masks(slots(kind, 0.3), seeds[1:], sizes, ahead=True)
+    assert all(torch.equal(a[:, 3:], b) for a, b in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "draws"), [("element", 105), ("channel", 3), ("row", 1)])
+@pytest.mark.parametrize("p", [0.03, 0.4, 0.95])
+def test_a_share_p_is_dropped_and_the_mean_stays(kind: str, draws: int, p: float) -> None:
+    found = torch.cat(masks(slots(kind, p), torch.tensor([1]), [1000] * 4, ahead=True))
+    assert sorted(found.unique().tolist()) == pytest.approx([0.0, 1 / (1 - p)])
+    spread = (p * (1 - p) / (4000 * draws)) ** 0.5
+    assert abs(float((found == 0).double().mean()) - p) < 4 * spread
+    own = {"element": (0, 1, 2, 3), "channel": (0, 1), "row": (0,)}[kind]  # what one draw decides is dropped or kept whole
+    whole = found.amax(dim=[d for d in range(4) if d not in own]) if len(own) < 4 else found
+    assert float((whole == 0).double().mean()) == pytest.approx(float((found == 0).double().mean()), abs=1e-12)
+
+
+def test_a_changed_probability_counts_at_once() -> None:
+    layer = slots("element", 0.5, 0.5)
+    steps = StepKeys(nn.Sequential(layer), torch.tensor([1, 2]), first=0, count=3)
+    steps.set(0)
+    layer(torch.ones(4, 6, 5, 7))
+    layer.set_p(1, 0.0)
+    assert torch.equal(layer(torch.ones(4, 6, 5, 7))[:, 3:], torch.ones(4, 3, 5, 7))
+    steps.set(1)
+    assert torch.equal(layer(torch.ones(4, 6, 5, 7))[:, 3:], torch.ones(4, 3, 5, 7))

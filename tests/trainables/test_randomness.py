@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainables.randomness import STREAMS, _finalise, extended, key, permutation, uniform
+from trainables.randomness import STREAMS, _finalise, extended, key, permutation, uniform, words
 
 _MASK = (1 << 64) - 1
 
@@ -29,6 +29,14 @@ def test_first_splitmix_output_is_the_published_one() -> None:
     assert int(_finalise(torch.tensor(golden - (1 << 64)))) & _MASK == 0xE220A8397B1DCDAF
 
 
+def test_words_are_splitmixs_sequence_cut_in_two() -> None:
+    seed = 0x1234567890ABCDEF
+    sequence = [_splitmix_finaliser(seed + i * 0x9E3779B97F4A7C15) for i in (1, 2, 3)]
+    wanted = [half for number in sequence for half in (number & 0xFFFFFFFF, number >> 32)]
+    assert [word & 0xFFFFFFFF for word in words(torch.tensor(seed), 3).tolist()] == wanted
+    assert [word & 0xFFFFFFFF for word in words(torch.tensor([5, seed]), 2)[1].tolist()] == wanted[:4]
+
+
 def test_draws_do_not_depend_on_batching_or_on_other_slots() -> None:
     index = torch.arange(64)
     whole = uniform(key(7, "augment", 3), index, 5)
@@ -49,11 +57,11 @@ def test_what_is_hashed_stays_as_it_was() -> None:
 
 
 def test_a_key_is_its_words_one_after_another_however_they_are_given() -> None:
-    for words in ((0, 3), (2**31 + 5, -7), (-(2**63), 2**63 - 1)):
-        whole = key(7, "augment", *words)
-        assert torch.equal(extended(key(7, "augment", words[0]), words[1]), whole)
-        assert torch.equal(key(7, "augment", *(torch.tensor(word) for word in words)), whole)
-        assert torch.equal(key(torch.tensor([7, 7]), "augment", *words), whole.expand(2))
+    for given in ((0, 3), (2**31 + 5, -7), (-(2**63), 2**63 - 1)):
+        whole = key(7, "augment", *given)
+        assert torch.equal(extended(key(7, "augment", given[0]), given[1]), whole)
+        assert torch.equal(key(7, "augment", *(torch.tensor(word) for word in given)), whole)
+        assert torch.equal(key(torch.tensor([7, 7]), "augment", *given), whole.expand(2))
 
 
 def test_streams_epochs_and_seeds_differ() -> None:

@@ -108,7 +108,11 @@ class SlotLinear(nn.Module):
             raise NotPackable(f"Linear on a tensor of {x.dim()} dimensions")
         spread = torch.unflatten(x, 1, (self.slots, -1)).transpose(0, 1)
         weight = self.weight.transpose(1, 2)
-        out = torch.bmm(spread, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), spread, weight)
+        if self.bias is None:
+            out = torch.bmm(spread, weight)
+        else:
+            bias = torch.bmm(spread.new_ones(self.slots, len(x), 1), self.bias.unsqueeze(1))
+            out = torch.baddbmm(bias, spread, weight)
         return out.transpose(0, 1).flatten(1)
 
 

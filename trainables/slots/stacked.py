@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.keyed_dropout import KeyedDropout
+from trainables.keyed_dropout import PER_SLOT, KeyedDropout
 from trainables.runtime import autocast
 from trainables.slots.layers import NotPackable, slot_dropout
 
@@ -27,7 +27,7 @@ class StackedNet(nn.Module):
         super().__init__()
         self.slots, self.training = slots, shell.training
         self._shell = (shell,)  # in a tuple, so that nothing is registered a second time under a prefix
-        self._keyed = {f"{n}.{key}" for n, m in shell.named_modules() if isinstance(m, KeyedDropout) for key in ("p", "keys")}
+        self._keyed = {f"{n}.{key}" for n, m in shell.named_modules() if isinstance(m, KeyedDropout) for key in PER_SLOT}
         self._modules, self._parameters, self._buffers = shell._modules, shell._parameters, shell._buffers
         self._non_persistent_buffers_set = shell._non_persistent_buffers_set
 

@@ -97,8 +97,9 @@ def test_25_steps_of_a_slot_equal_25_steps_alone(model: str, optimizer: str) -> 
         assert largest(read_slot(packed.packed, slot), train_alone(config, 25)) < 1e-10
 
 
-def test_order_number_of_slots_and_late_join_do_not_change_a_bit() -> None:
-    members = configs(TrainConfig(model="cnn_c", width=4, optimizer="sgd"), 4)
+@pytest.mark.parametrize("seed", range(5))  # a reduction's order shows in the bits of some values only
+def test_order_number_of_slots_and_late_join_do_not_change_a_bit(seed: int) -> None:
+    members = [c.replace(seed=c.seed + 100 * seed) for c in configs(TrainConfig(model="cnn_c", width=4, optimizer="sgd"), 4)]
     straight, turned, alone = Packed(members), Packed(members[::-1]), Packed(members[2:3])
     late = Packed(members[:2])
     late.step()
