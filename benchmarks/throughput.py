@@ -29,6 +29,8 @@ from search_cases import cases
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+FILLED_S = 0.5
+"""CPU seconds that one measurement of `_interleaved` takes at least: the work is done again until then."""
 ROWS = ("searches", "steps", "heads", "augmentation")
 STEPS = "one array against one after another, CPU seconds an epoch"
 WAYS: dict[str, tuple[str, ...]] = {
@@ -157,13 +159,15 @@ def heads(quick: bool) -> dict[str, Any]:
 
 
 def _interleaved(ways: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, float]:
-    """Return each way's median CPU seconds, the first round left out where there are several."""
+    """Return each way's median CPU seconds, the first round left out where there are several; short ones fill FILLED_S."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + (rounds > 1)):
         for name, work in ways.items():
-            started = time.process_time()
-            work()
-            times[name].append(time.process_time() - started)
+            started, done = time.process_time(), 0
+            while not done or time.process_time() - started < FILLED_S:
+                work()
+                done += 1
+            times[name].append((time.process_time() - started) / done)
     return {name: round(statistics.median(found[rounds > 1 :]), 5) for name, found in times.items()}
 
 
