@@ -77,7 +77,10 @@ def _main(
 
 @app.command()
 def run(source: Source = None, override: Overrides = None, address: Address = None, json_: Json = False) -> None:
-    """Run the whole way: baseline, diagnosis, search, ensemble, export, predictions, report; goes on where it was left."""
+    """Run the whole way, from the baseline to the report.
+
+    Baseline, diagnosis, search, ensemble, export, predictions, report; the same command goes on where it was left.
+    """
     from orchestrator.pipeline import run_all
     from orchestrator.stages.summary import print_summary, summary
 
@@ -102,7 +105,10 @@ def baseline(source: Source = None, override: Overrides = None, address: Address
 
 @app.command()
 def light(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
-    """Fit linear classifiers on the frozen features of the baseline's pretrained weights."""
+    """Fit linear classifiers on frozen pretrained features.
+
+    The features are those of the baseline's pretrained weights.
+    """
     from orchestrator.stages.light import run_light
 
     with _open(source, override) as context:
@@ -113,7 +119,10 @@ def light(source: Source = None, override: Overrides = None, json_: Json = False
 
 @app.command()
 def diagnose(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
-    """Find where the baseline fails, and which augmentations that asks for or forbids."""
+    """Find where the baseline fails, and what that asks for.
+
+    Confusions, hard images, and which augmentations the baseline's errors ask for or forbid.
+    """
     from orchestrator.stages.diagnose import run_diagnosis
 
     with _open(source, override) as context:
@@ -130,7 +139,10 @@ def search(
     address: Address = None,
     json_: Json = False,
 ) -> None:
-    """Run the search: many trials, each tracked in MLflow and kept in the prediction bank."""
+    """Run the search: many trials, tracked in MLflow.
+
+    Each trial's predictions are kept, so that an ensemble can be chosen from all of them.
+    """
     from orchestrator.stages.search import run_search_stage
 
     with _open(source, override, verb="search", address=address, searches=True) as context:
@@ -166,7 +178,10 @@ def ensemble(
     address: Address = None,
     json_: Json = False,
 ) -> None:
-    """Choose, calibrate and judge the ensemble from the search's predictions."""
+    """Choose, calibrate and judge the ensemble.
+
+    From the predictions that the search has kept, or (--external) from some made elsewhere.
+    """
     from orchestrator.stages.summary import print_ensemble
 
     gain = "true" if require_gain else None
@@ -193,7 +208,10 @@ def export(
     single: Annotated[bool, typer.Option("--single", help="the best single model instead of the ensemble")] = False,
     json_: Json = False,
 ) -> None:
-    """Write the ensemble as one portable folder (ONNX, weights, manifest) and register it in MLflow."""
+    """Write the ensemble as one portable folder.
+
+    It holds ONNX, weights and a manifest, needs nothing of this project, and is registered in MLflow.
+    """
     from orchestrator.stages.export import milliseconds, run_export
 
     if max_latency is not None:
@@ -208,7 +226,10 @@ def export(
 
 @app.command()
 def report(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
-    """Write what was done, what made each improvement and how sure that is, as one HTML page and Markdown."""
+    """Write what was done and what made each improvement.
+
+    One HTML page and Markdown; every improvement with its interval.
+    """
     from orchestrator.stages.report import run_report
 
     with _open(source, override) as context:
@@ -229,7 +250,10 @@ def ui(
     host: Annotated[str, typer.Option(help="address to listen on; other machines reach it only if you say so")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
-    """Open MLflow's pages for a run: scores, curves, figures, the registered model."""
+    """Open MLflow's pages for a run.
+
+    Scores, curves, figures, the registered model.
+    """
     from orchestrator.tracking.ui import serve as serve_ui
 
     serve_ui(experiment_of(source, override), host=host, port=port)
@@ -261,7 +285,10 @@ def check(
     measure: Annotated[bool, typer.Option("--measure/--no-measure", help="time part of an epoch for the estimate")] = True,
     json_: Json = False,
 ) -> None:
-    """Validate an experiment file; print it resolved, the size of its space, and what it will cost."""
+    """Validate an experiment file, and say what it will cost.
+
+    Prints it resolved, the size of its space, warnings, and an estimate of time and disk.
+    """
     from orchestrator.setup.check import check as check_experiment
 
     found = check_experiment(experiment_of(source, override), measure=measure, say=_say)

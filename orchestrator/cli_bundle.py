@@ -17,7 +17,7 @@ def predict(
     json_: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="print CSV on standard output")] = False,
 ) -> None:
-    """Print the class and probabilities of images, with an exported bundle alone."""
+    """Print the class and probabilities of images, by a bundle alone."""
     from orchestrator.deliver.predict import predict_images, print_rows
 
     rows = predict_images(bundle, images)
@@ -28,7 +28,7 @@ def predict(
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="exported folder")],
-    folder: Annotated[str, typer.Argument(help="a folder of labelled images, one subfolder a class")],
+    folder: Annotated[str, typer.Argument(help="labelled images, one subfolder a class: PATH or folder:PATH")],
     json_: Json = False,
 ) -> None:
     """Score an exported bundle on labelled images."""

@@ -26,7 +26,10 @@ def _save(figure: Figure, source: Experiment, out: Path | None, name: str) -> Pa
 
 
 def advise(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
-    """Say how deep to fine-tune a pretrained backbone, from the images a class and their measured similarity."""
+    """Say how deep to fine-tune a pretrained backbone.
+
+    From the number of images a class and their similarity to the pretraining data, which is measured.
+    """
     from orchestrator.setup.advise import advise as advise_on
 
     found = advise_on(experiment_of(source, override))
@@ -37,7 +40,10 @@ def advise(source: Source = None, override: Overrides = None, json_: Json = Fals
 
 
 def doctor(source: Source = None, override: Overrides = None, json_: Json = False) -> None:
-    """Check your model and data for the known mistakes of modes, normalisation and labels; exit 1 when one is there."""
+    """Check your model and data for known mistakes.
+
+    Of modes, normalisation and labels; exit 1 when one is there.
+    """
     from orchestrator.tools.doctor import examine
 
     found = examine(experiment_of(source, override))
@@ -59,7 +65,10 @@ def lr_find(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Run the learning-rate range test on the baseline; print the rate where its loss falls fastest."""
+    """Run the learning-rate range test on the baseline.
+
+    Prints the rate where its loss falls fastest.
+    """
     from orchestrator.tools.lr_find import find_lr, lr_facts, lr_figure
 
     experiment = experiment_of(source, override)

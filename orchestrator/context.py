@@ -84,6 +84,8 @@ def open_run(
     with driver_lock(workspace.lock), one_ray(), _crash_logged(workspace):
         events = events_of(workspace)
         check_identity(now, events, workspace.root)
+        if not workspace.experiment.exists():  # so that its folder says how to go on, however soon this is interrupted
+            _remember(workspace, lasting)
         standing = standing_of(events)
         if searches and (not standing.trials or verb == "run" and not standing.complete):
             _begin_ray(now, workspace)

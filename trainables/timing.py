@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from trainables.allocator import give_back_freed_memory
 from trainables.data.cache import cache_folder
 
 STEPS, WARM, SECONDS, AGREE = 10, 2, 3.0, 3
@@ -49,6 +50,7 @@ def remembered_gain(words: tuple[object, ...], measure: Callable[[], float]) -> 
     if known:
         return known, True
     gain = measure()
+    give_back_freed_memory()  # what was timed was made for it alone
     if not gain:
         return gain, False  # it could not be done this time: nothing to remember
     with contextlib.suppress(OSError):

@@ -103,12 +103,24 @@ def _log(bundle: Bundle, experiment: Experiment, *, scores: Mapping[str, Any], r
             signature=signature(bundle),
             input_example=input_example(bundle),
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
-            registered_model_name=experiment.model_name,
             metadata={DIGEST_TAG: bundle.digest},
         )
         mlflow.log_metrics(flat_numbers(scores), model_id=info.model_id)
-    number = str(info.registered_model_version)
+        with _silent():
+            number = str(mlflow.register_model(info.model_uri, experiment.model_name).version)
     return Registered(experiment.model_name, number, f"models:/{experiment.model_name}/{number}", run.info.run_id)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what MLflow prints of its own on standard error back: the caller says what was registered."""
+    from mlflow.utils.logging_utils import disable_logging, enable_logging
+
+    disable_logging()
+    try:
+        yield
+    finally:
+        enable_logging()
 
 
 def _experiment_id(experiment: Experiment) -> str:

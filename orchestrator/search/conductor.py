@@ -18,7 +18,7 @@ from orchestrator.search.ledger import Event, Ledger, TrialLog, apply, read_even
 from orchestrator.search.progress import Progress, Silent
 from orchestrator.search.retention import Retention
 from orchestrator.search.schedulers import Keep, Release, Scheduler, Verdict
-from orchestrator.search.telling import numbers_taken, params_of, tags_of
+from orchestrator.search.telling import changes, numbers_taken, params_of, tags_of
 from orchestrator.store.records import MemberRecord, TrialSpec, mode_of
 from orchestrator.store.workspace import Workspace
 from orchestrator.tracking.tracker import Tracker
@@ -334,7 +334,9 @@ class Conductor:
         log = self._logs[release.trial_id]
         spec = dataclasses.replace(log.spec, config=dict(release.config or {}))
         take_over(self._workspace, release.trial_id, release.source)
+        was = log.spec.config
         apply(self._logs, self._ledger.append("exploited", release.trial_id, spec=spec_to(spec), source=release.source))
+        self._show(f"{release.trial_id} goes on from {release.source}{changes(was, spec.config)}")
 
     def _end(self, record: MemberRecord) -> None:
         trial_id = record.trial_id

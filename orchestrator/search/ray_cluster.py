@@ -9,11 +9,10 @@ import sys
 import threading
 from dataclasses import dataclass
 
-import ray
-
 from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
 from orchestrator.search.interrupt import send_to_main
+from orchestrator.search.ray_daemons import dead_processes, own_node
 
 TRIALS_PER_GPU = 4
 POLL_S, GRACE_S = 1.0, 10.0
@@ -69,11 +68,11 @@ class Watchdog:
     def __init__(self) -> None:
         self.lost = ""
         self._over = threading.Event()
-        self._node = getattr(ray._private.worker, "_global_node", None)
+        self._watching = own_node() is not None
         self._thread = threading.Thread(target=self._watch, name="ray-watchdog", daemon=True)
 
     def __enter__(self) -> Watchdog:
-        if self._node is not None:
+        if self._watching:
             self._thread.start()
         return self
 
@@ -85,8 +84,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._over.wait(POLL_S):
-            dead = [name for name, _ in self._node.dead_processes()] if self._node else []
-            if dead:
+            if dead := dead_processes():
                 self.lost = f"Ray's {', '.join(dead)} died"
                 self._end()
                 return

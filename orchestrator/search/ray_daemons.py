@@ -1,6 +1,6 @@
 """The processes of a Ray of our own: only those that one node needs, deaf to signals that are meant for us, ended at once.
 
-Ray has no setting for any of it, so that private names of Ray are replaced here, and nowhere else.
+Ray has no setting for any of it, so that private names of Ray are used and replaced here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -51,11 +51,22 @@ def leave_signals_to_us() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
 
 
-def end_at_once(node: Any) -> None:
-    """Let Ray's shutdown kill a node's processes and theirs: they do not hear the SIGTERM that it would try first.
+def own_node() -> Any:
+    """Return Ray's object of the processes that it has started for this one, or None: it is not up, or a cluster's."""
+    import ray
 
-    `node` is None where Ray did not come up so far.
-    """
+    return getattr(ray._private.worker, "_global_node", None)
+
+
+def dead_processes() -> list[str]:
+    """Return the names of those of the own node's processes that have ended."""
+    node = own_node()
+    return [str(name) for name, _ in node.dead_processes()] if node is not None else []
+
+
+def end_at_once() -> None:
+    """Let Ray's shutdown kill the own node's processes and theirs: they do not hear the SIGTERM that it would try first."""
+    node = own_node()
     if node is None:
         return
     kill = node.kill_all_processes

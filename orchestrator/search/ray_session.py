@@ -14,7 +14,7 @@ from orchestrator.config import SearchSection
 from orchestrator.errors import UserError
 from orchestrator.search.address import check_address
 from orchestrator.search.interrupt import handlers_kept, rearm
-from orchestrator.search.ray_daemons import end_at_once, leave_signals_to_us, only_needed
+from orchestrator.search.ray_daemons import dead_processes, end_at_once, leave_signals_to_us, only_needed, own_node
 from orchestrator.search.ray_environment import prepare_environment
 from trainables.allocator import collector_at_rest
 from trainables.cores import usable_cpus
@@ -46,7 +46,7 @@ class _Own(threading.Thread):
                         address="local", num_cpus=self._cpus, include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET
                     )  # fmt: skip
             finally:
-                end_at_once(getattr(ray._private.worker, "_global_node", None))
+                end_at_once()
                 rearm()
         except BaseException as error:
             self._error = error
@@ -62,10 +62,7 @@ class _Own(threading.Thread):
     @property
     def lost(self) -> bool:
         """Return whether one of its processes is gone."""
-        import ray
-
-        node = getattr(ray._private.worker, "_global_node", None)
-        return node is None or bool(list(node.dead_processes()))
+        return own_node() is None or bool(dead_processes())
 
     def end(self) -> None:
         """Shut it down, once it is up, and end its thread."""

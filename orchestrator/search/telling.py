@@ -1,7 +1,8 @@
-"""What a tracker is told of a trial: its full configuration, its tags, and numbers that changed on the way."""
+"""What is told of a trial, to a tracker and to whoever watches: configuration, tags, and numbers that changed on the way."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.search.ledger import TrialLog
@@ -38,3 +39,13 @@ def numbers_taken(log: TrialLog) -> dict[str, float]:
         return {}
     changed = {key: value for key, value in log.spec.config.items() if log.first.config.get(key) != value}
     return {f"pbt/{key}": float(value) for key, value in changed.items() if isinstance(value, int | float)}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the numbers in which two configurations differ, in words: ": lr 0.1 -> 0.08, dropout 0.2 -> 0.24" ("": none)."""
+    found = [
+        f"{key} {before[key]:.3g} -> {value:.3g}"
+        for key, value in after.items()
+        if isinstance(value, int | float) and isinstance(before.get(key), int | float) and before[key] != value
+    ]
+    return f": {', '.join(found)}" if found else ""

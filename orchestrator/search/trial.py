@@ -18,6 +18,7 @@ from orchestrator.store.predictions import PredictionBank
 from orchestrator.store.records import MemberRecord, TrialSpec, mode_of
 from orchestrator.store.workspace import Workspace
 from trainables import load_trainable
+from trainables.allocator import give_back_freed_memory
 from trainables.config import OPEN, TrainConfig, config_hash
 from trainables.contract import NonFiniteLoss, Outcome, Trainable
 from trainables.data import DataConfig, Splits, load_splits
@@ -68,6 +69,7 @@ def run_trial(
     and what came after it is trained and reported again. Whatever goes wrong inside is a failed record with the reason, never
     an exception; a loss that is not finite keeps the best epoch before it.
     """
+    give_back_freed_memory()  # here, since the trial before may have been ended from outside, with its tensors still in use
     workspace = Workspace(root)
     seed = int(spec.config.get("seed", 0))
     record = MemberRecord(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from trainables.data.listing import Listing
 
 SAMPLE = 200
 """Headers read of a folder, evenly spread over its files."""
@@ -85,6 +90,7 @@ def _listed(source: str) -> Look:
         listing = source_module(source_kind(source)).read(DataConfig(source=source))
     except ValueError as error:
         raise UserError(str(error)) from error
+    listing, heads = _readable(listing)
     tally = Counter(int(target) for target in listing.targets)
     counts = {name: tally.get(number, 0) for number, name in enumerate(listing.classes)}
     counts = {} if _are_measures(counts) else counts
@@ -94,7 +100,7 @@ def _listed(source: str) -> Look:
         height, width, channels = listing.images.shape[1:]
         side, one_size = min(height, width), True
     else:
-        side, one_size, channels = _sizes(listing.files)
+        side, one_size, channels = _sizes(heads)
     return Look(source, len(listing), counts, dict(Counter(listing.given)), side, one_size, channels, listing.skipped)
 
 
@@ -107,18 +113,24 @@ def _are_measures(counts: dict[str, int]) -> bool:
     return any(not value.is_integer() for value in values) or len(values) > max(30, sum(counts.values()) / 4)
 
 
-def _sizes(files: tuple[Path, ...]) -> tuple[int, bool, int]:
-    """Return the median short side, whether all have one size, and the channels, of a sample of files that can be read."""
+def _readable(listing: Listing) -> tuple[Listing, list[tuple[int, int, int]]]:
+    """Return the listing without what is no image of a sample of its files, and the sample's (height, width, channels)."""
     from trainables.data.decode import inspect_image
 
-    step = max(1, len(files) // SAMPLE)
-    heads = []
-    for path in files[::step]:
+    heads, bad = [], dict[int, str]()
+    for row in range(0, len(listing.files), max(1, len(listing.files) // SAMPLE)):
         try:
-            heads.append(inspect_image(path, max_pixels=10**9))
-        except ValueError:
-            continue
-    if not heads:
+            heads.append(inspect_image(listing.files[row], max_pixels=10**9))
+        except ValueError as error:
+            bad[row] = str(error)
+    if listing.files and not heads:
         raise UserError("no image could be read; are these image files?")
+    skipped = (*listing.skipped, *((listing.ids[row], reason) for row, reason in bad.items()))
+    kept = listing.take([row for row in range(len(listing)) if row not in bad]) if bad else listing
+    return dataclasses.replace(kept, skipped=skipped), heads
+
+
+def _sizes(heads: list[tuple[int, int, int]]) -> tuple[int, bool, int]:
+    """Return the median short side, whether all have one size, and the channels, of images' (height, width, channels)."""
     side = int(statistics.median(min(height, width) for height, width, _ in heads))
     return side, len({head[:2] for head in heads}) == 1, max(head[2] for head in heads)

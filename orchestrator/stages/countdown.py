@@ -1,14 +1,16 @@
-"""A voice that says how much of a long prediction is done and how long the rest will take."""
+"""Voices while something takes long: how much is predicted and how long the rest will take, or that it still runs."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from orchestrator.context import Say
 
 EVERY_S = 10.0
-"""Seconds between two lines of a countdown."""
+"""Seconds between two lines."""
 
 
 class Countdown:
@@ -28,3 +30,21 @@ class Countdown:
         self._last = now
         left = (now - self._started) * (self._total - self._done) / self._done
         self._say(f"{self._what}: {self._done:,} of {self._total:,} predictions, about {left:.0f} s left")
+
+
+@contextmanager
+def still_running(say: Say, what: str, every_s: float = EVERY_S) -> Iterator[None]:
+    """Say now and then how long the block has taken, where nobody knows how much of it is done."""
+    over, started = threading.Event(), time.monotonic()
+
+    def speak() -> None:
+        while not over.wait(every_s):
+            say(f"{what}: {time.monotonic() - started:.0f} s so far")
+
+    voice = threading.Thread(target=speak, name="still-running", daemon=True)
+    voice.start()
+    try:
+        yield
+    finally:
+        over.set()
+        voice.join()

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.context import Context
 from orchestrator.errors import UserError
+from orchestrator.stages.countdown import still_running
 from orchestrator.store.records import mode_of
 from orchestrator.store.workspace import read_json
 
@@ -36,9 +37,10 @@ def run_export(context: Context, *, max_latency: str | None = None, single: bool
     ]
     context.say(f"export: {name}, {len(members)} member(s) into one graph")
     scores = _scores(found, name)
-    bundle = export_bundle(
-        members, chosen, context.splits(), workspace.bundle, scores=scores, max_pixels=context.data.max_pixels
-    )
+    with still_running(context.say, "export: writing and checking the graph"):
+        bundle = export_bundle(
+            members, chosen, context.splits(), workspace.bundle, scores=scores, max_pixels=context.data.max_pixels
+        )
     context.tracker.stage(
         "export",
         params={"model": name, "members": len(members), "recommended": found["judgement"]["verdict"]["recommended"]},

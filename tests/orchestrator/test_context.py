@@ -51,6 +51,16 @@ def test_flags_hold_once_and_overrides_stay(tmp_path: Path) -> None:
     assert stored_experiment(tmp_path / "small").search.trials == 3
 
 
+def test_a_run_that_is_interrupted_as_it_opens_knows_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.tracking.open_tracker", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        visit(small(tmp_path, "search.trials=3"))
+    assert stored_experiment(tmp_path / "small").search.trials == 3
+
+
 @pytest.mark.parametrize("override", ["train.lr=0.5", "baseline.lr=0.5", "seed=4", "search.metric=brier", "data.limit=150"])
 def test_what_is_refused_leaves_the_run_as_it_was(override: str, tmp_path: Path) -> None:
     trained(visit(small(tmp_path)))

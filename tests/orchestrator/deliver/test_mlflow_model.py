@@ -74,6 +74,16 @@ def test_loaded_model_equals_the_live_members(model: Any, world: World) -> None:
     np.testing.assert_allclose(table["probability"], expected.max(1), atol=1e-4)
 
 
+def test_registering_prints_nothing_of_its_own(
+    world: World, uri: str, registered: Registered, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = Experiment(name="here", export=ExportSection(model_name="quiet"))
+    found = register(world.bundle, other, uri=uri)
+    assert (found.name, found.version, registered.version) == ("quiet", "1", "1")
+    printed = capfd.readouterr()
+    assert "registered model" not in printed.err + printed.out and "Created version" not in printed.err + printed.out
+
+
 def test_base64_as_a_scoring_server_sends_it(model: Any, world: World) -> None:
     import pandas as pd
 

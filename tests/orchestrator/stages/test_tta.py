@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.deliver.export import load_member
 from orchestrator.deliver.graph import live_probabilities
 from orchestrator.search import predict_members
-from orchestrator.stages.countdown import Countdown
+from orchestrator.stages.countdown import Countdown, still_running
 from orchestrator.stages.fitting import Fitting
 from orchestrator.stages.tta import allowed_views, seen_through
 
@@ -51,3 +52,13 @@ def test_a_countdown_says_little_and_says_what_is_left() -> None:
     for _ in range(4):
         countdown(100)
     assert said == ["test split: 200 of 400 predictions, about 20 s left"]
+
+
+def test_what_runs_on_is_said_until_it_is_over() -> None:
+    said: list[str] = []
+    with still_running(said.append, "export", every_s=0.02):
+        time.sleep(0.2)
+    assert said and said[0] == "export: 0 s so far"
+    count = len(said)
+    time.sleep(0.1)
+    assert len(said) == count
