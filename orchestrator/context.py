@@ -84,11 +84,11 @@ def open_run(
     with driver_lock(workspace.lock), one_ray(), _crash_logged(workspace):
         events = events_of(workspace)
         check_identity(now, events, workspace.root)
-        if not workspace.experiment.exists():  # so that its folder says how to go on, however soon this is interrupted
-            _remember(workspace, lasting)
         standing = standing_of(events)
         if searches and (not standing.trials or verb == "run" and not standing.complete):
             _begin_ray(now, workspace)
+        if not events:  # a new run's folder says how to go on, however soon this is interrupted
+            _remember(workspace, lasting)
         with collector_at_rest():
             opened = open_tracker(now, workspace)
         with closing(opened) as tracker:

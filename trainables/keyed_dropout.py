@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from trainables.randomness import key, words
+from trainables.randomness import int32_draws, key
 
 KINDS = ("element", "channel", "row")
 """What one draw decides: one activation (Dropout), one map of a sample (Dropout2d), a sample's branch (stochastic depth)."""
@@ -21,12 +21,12 @@ KINDS = ("element", "channel", "row")
 PER_SLOT = ("p", "limit", "scale", "keys")
 """A layer's buffers [K]: probability, smallest draw that is kept, what is kept is multiplied with, key of the step."""
 AHEAD = 1 << 15
-"""Draws that are made at once for the steps to come, at most (measured on a CPU: as fast as larger lots, and small)."""
+"""Draws that are made at once for several steps, at most (measured on a CPU: as fast as larger lots, and small)."""
 
-_opaque_words = torch.library.custom_op("trainables::words", words, mutates_args=())
+_opaque_draws = torch.library.custom_op("trainables::draws", int32_draws, mutates_args=())
 """The same as torch's compiler sees it: one operation, left alone. The code it makes of the hash of a counter is wrong where
 the count is not fixed (torch 2.13, CPU: it multiplies the counter as an index, and 2 or 40 % were dropped for 30)."""
-_opaque_words.register_fake(lambda keys, pairs: keys.new_empty(*keys.shape, 2 * pairs, dtype=torch.int32))
+_opaque_draws.register_fake(lambda keys, pairs: keys.new_empty(*keys.shape, 2 * pairs, dtype=torch.int32))
 
 
 class KeyedDropout(nn.Module):
@@ -43,6 +43,8 @@ class KeyedDropout(nn.Module):
         if kind not in KINDS:
             raise ValueError(f"kind: got {kind!r}, allowed: {', '.join(KINDS)}")
         self.layer, self.kind = layer, kind
+        if not bool((p < 1).all()):
+            raise ValueError(f"p: got {p.tolist()}, allowed: below 1")
         p = p.to(torch.float64)
         of_p = {"p": p, "limit": _limit(p), "scale": 1 / (1 - p)}
         for name, value in {**of_p, "keys": torch.zeros(len(p), dtype=torch.int64)}.items():
@@ -57,20 +59,20 @@ class KeyedDropout(nn.Module):
         slots, one = len(self.p), x.dim() - 1  # dimensions of a sample
         own = {"element": one, "channel": 1, "row": 0}[self.kind]  # those with draws of their own
         shape = (x.shape[1] // slots, *x.shape[2:])[:own]
-        mask = self._mask(x.shape[0] * math.prod(shape), x.dtype).view(slots, x.shape[0], *shape, *[1] * (one - own))
+        mask = self._present_mask(x.shape[0] * math.prod(shape), x.dtype).view(slots, x.shape[0], *shape, *[1] * (one - own))
         if slots == 1:
             return x * mask[0]
         return (torch.unflatten(x, 1, (slots, -1)) * mask.transpose(0, 1)).flatten(1, 2)
 
-    def _mask(self, count: int, dtype: torch.dtype) -> Tensor:
+    def _present_mask(self, count: int, dtype: torch.dtype) -> Tensor:
         """Return what the present step's activations are multiplied with, [K, count]."""
         if torch.compiler.is_compiling() or self.coming is None or self.coming.now is not self.keys:
-            return self.masks(self.keys, count, dtype)
-        return self.coming.mask(self, count, dtype)
+            return self.masks_of(self.keys, count, dtype)
+        return self.coming.present_mask(self, count, dtype)
 
-    def masks(self, keys: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    def masks_of(self, keys: Tensor, count: int, dtype: torch.dtype) -> Tensor:
         """Return 0 or 1 / (1 - p) for each of the keys [..., K]: [..., K, count]."""
-        draws = (_opaque_words if torch.compiler.is_compiling() else words)(keys, -(-count // 2))[..., :count]
+        draws = (_opaque_draws if torch.compiler.is_compiling() else int32_draws)(keys, -(-count // 2))[..., :count]
         return (draws >= self.limit.unsqueeze(1)).to(dtype) * self.scale.unsqueeze(1).to(dtype)
 
     def set_p(self, slot: int, p: float) -> None:
@@ -105,7 +107,7 @@ def use_keyed_dropout(model: nn.Module) -> nn.Module:
 
 def _limit(p: Tensor) -> Tensor:
     """Return the smallest of all int32 that is kept where a share p of them is dropped."""
-    return (p * 2.0**32 - 2.0**31).ceil().to(torch.int32)
+    return (p.to(torch.float64) * 2.0**32 - 2.0**31).ceil().to(torch.int32)
 
 
 class _Coming:
@@ -122,17 +124,20 @@ class _Coming:
         self._number, self.now = number, self._each[number]
         return self.now
 
+    def __deepcopy__(self, memo: dict[int, object]) -> None:
+        """Leave a copied layer without: it has the key of its step, and its own steps to come."""
+
     def forget(self) -> None:
         """Let masks be made anew: a probability has changed."""
         self._masks = None
 
-    def mask(self, layer: KeyedDropout, count: int, dtype: torch.dtype) -> Tensor:
+    def present_mask(self, layer: KeyedDropout, count: int, dtype: torch.dtype) -> Tensor:
         """Return the layer's mask of the present step, [K, count]."""
         made, at = self._masks, self._number - self._first
         if made is None or not 0 <= at < len(made) or count > made.shape[-1] or made.dtype != dtype:
             several = max(1, AHEAD // (self.keys.shape[1] * count))
             self._first, at = self._number, 0
-            self._masks = made = layer.masks(self.keys[self._number : self._number + several], count, dtype)
+            self._masks = made = layer.masks_of(self.keys[self._number : self._number + several], count, dtype)
         return made[at, :, :count]
 
 

@@ -66,7 +66,7 @@ def uniform(keys: Tensor, index: Tensor, draws: int = 1) -> Tensor:
     return _shift(bits, 11).to(torch.float64).mul_(1.0 / (1 << 53))
 
 
-def words(keys: Tensor, pairs: int) -> Tensor:
+def int32_draws(keys: Tensor, pairs: int) -> Tensor:
     """Return int32 [*keys.shape, 2 * pairs], uniform over all its values: a key's splitmix64 sequence, numbers cut in two."""
     few = keys.device.type == "cpu" and pairs <= KEPT
     counters = _counters(pairs) if few else torch.arange(1, pairs + 1, device=keys.device)

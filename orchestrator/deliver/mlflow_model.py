@@ -114,13 +114,13 @@ def _log(bundle: Bundle, experiment: Experiment, *, scores: Mapping[str, Any], r
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Keep what MLflow prints of its own on standard error back: the caller says what was registered."""
-    from mlflow.utils.logging_utils import disable_logging, enable_logging
+    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM as STREAM
 
-    disable_logging()
+    STREAM.enabled, before = False, STREAM.enabled
     try:
         yield
     finally:
-        enable_logging()
+        STREAM.enabled = before
 
 
 def _experiment_id(experiment: Experiment) -> str:

@@ -18,7 +18,6 @@ def meaning_problems(document: Document, experiment: Experiment, *, check_paths:
     """Yield every contradiction, and (where asked) every folder or file that is named but not there."""
     yield from _forbid_problems(document, experiment)
     yield from _space_problems(document, experiment)
-    yield from _frozen_problems(document, experiment)
     data = experiment.data
     if data.val_fraction + data.test_fraction >= 0.95:
         total = data.val_fraction + data.test_fraction
@@ -59,19 +58,6 @@ def _space_problems(document: Document, experiment: Experiment) -> Iterator[str]
             document, ("search", "space"),
             "'finetune' needs pretrained weights; set train.model (mobilenet_v2) and train.weights (default, or a file)",
         )  # fmt: skip
-
-
-def _frozen_problems(document: Document, experiment: Experiment) -> Iterator[str]:
-    """Yield where layers that were never trained would be frozen: a baseline has what `train:` says, then its own."""
-    fixed = experiment.train
-    for section, values in (("train", fixed), ("baseline", {**fixed, **experiment.baseline})):
-        depth, weights = values.get("finetune_depth", "all"), values.get("weights", "none")
-        if depth != "all" and weights == "none" and "finetune_depth" in getattr(experiment, section):
-            yield line_of(
-                document, (section, "finetune_depth"),
-                f"got {depth!r} without pretrained weights: untrained layers would stay as they are; set train.weights "
-                "(default, or a file), or finetune_depth: all",
-            )  # fmt: skip
 
 
 def _path_problems(document: Document, experiment: Experiment) -> Iterator[str]:

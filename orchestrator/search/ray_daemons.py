@@ -55,7 +55,8 @@ def own_node() -> Any:
     """Return Ray's object of the processes that it has started for this one, or None: it is not up, or a cluster's."""
     import ray
 
-    return getattr(ray._private.worker, "_global_node", None)
+    node = getattr(ray._private.worker, "_global_node", None)
+    return node if node is not None and node.all_processes else None
 
 
 def dead_processes() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +73,8 @@ def check(experiment: Experiment, *, measure: bool = True, say: Callable[[str], 
     `say` hears, for the person waiting, what takes its time.
     """
     space = space_of(experiment)
-    baseline_config(experiment)
-    warnings = [*_overridden(experiment, space), *_size_warnings(experiment, space)]
+    baseline = baseline_config(experiment)
+    warnings = [*_overridden(experiment, space), *_size_warnings(experiment, space), *_frozen(experiment, space, baseline)]
     data: tuple[str, ...] = ()
     measured = None
     if measure:
@@ -180,6 +180,19 @@ def _data_lines(splits: Splits) -> tuple[str, ...]:
 def _overridden(experiment: Experiment, space: Space) -> list[str]:
     drawn = [key for key in experiment.train if key in space.keys]
     return [f"train.{key}: the space {space.name!r} draws it, so the fixed value only serves the baseline" for key in drawn]
+
+
+def _frozen(experiment: Experiment, space: Space, baseline: Mapping[str, Any]) -> list[str]:
+    """Return what is frozen without loaded weights: of the baseline, and of the trials where the space leaves it to `train:`."""
+    trial = {**fixed_config(experiment), **space.constants}
+    drawn = {"weights", "finetune_depth"} & {d.name for d in space.dimensions}
+    found = [("baseline", baseline), *([("train", trial)] if not drawn else [])]
+    return [
+        f"{section}.finetune_depth: {values['finetune_depth']!r} without pretrained weights, so that layers which were never "
+        "trained may stay as they are; set weights (default, or a file), or finetune_depth: all"
+        for section, values in found
+        if values.get("finetune_depth", "all") != "all" and values.get("weights", "none") == "none"
+    ]
 
 
 def _size_warnings(experiment: Experiment, space: Space) -> list[str]:

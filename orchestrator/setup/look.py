@@ -95,7 +95,12 @@ def _listed(source: str) -> Look:
     counts = {name: tally.get(number, 0) for number, name in enumerate(listing.classes)}
     counts = {} if _are_measures(counts) else counts
     if empty := [name for name, count in counts.items() if not count]:
-        raise UserError(f"{source}: no image of class {', '.join(empty)}; add some, or delete what names the class")
+        said = (
+            f" ({len(listing.skipped)} files left out, {listing.skipped[0][0]}: {listing.skipped[0][1]})"
+            if listing.skipped
+            else ""
+        )
+        raise UserError(f"{source}: no image of class {', '.join(empty)}{said}; add some, or delete what names the class")
     if listing.images is not None:
         height, width, channels = listing.images.shape[1:]
         side, one_size = min(height, width), True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from orchestrator.context import Say
 
@@ -39,7 +39,8 @@ def still_running(say: Say, what: str, every_s: float = EVERY_S) -> Iterator[Non
 
     def speak() -> None:
         while not over.wait(every_s):
-            say(f"{what}: {time.monotonic() - started:.0f} s so far")
+            with suppress(OSError):  # nobody reads it any more
+                say(f"{what}: {time.monotonic() - started:.0f} s so far")
 
     voice = threading.Thread(target=speak, name="still-running", daemon=True)
     voice.start()

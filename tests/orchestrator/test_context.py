@@ -56,9 +56,10 @@ def test_a_run_that_is_interrupted_as_it_opens_knows_what_was_asked(tmp_path: Pa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("orchestrator.tracking.open_tracker", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        visit(small(tmp_path, "search.trials=3"))
-    assert stored_experiment(tmp_path / "small").search.trials == 3
+    for trials in (3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            visit(small(tmp_path, f"search.trials={trials}"))
+        assert stored_experiment(tmp_path / "small").search.trials == trials
 
 
 @pytest.mark.parametrize("override", ["train.lr=0.5", "baseline.lr=0.5", "seed=4", "search.metric=brier", "data.limit=150"])

@@ -24,12 +24,13 @@ print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 GIVE_BACK = """
+import resource
 import numpy as np
 from trainables.allocator import give_back_freed_memory, keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4 // 1024
+        return int(file.read().split()[1]) * resource.getpagesize() >> 20
 
 kept = keep_freed_memory()
 before = resident()

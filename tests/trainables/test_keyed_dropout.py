@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from trainables import keyed_dropout
 from trainables.keyed_dropout import KINDS, KeyedDropout, StepKeys, keyed_layers, set_keys, use_keyed_dropout
-from trainables.randomness import key
+from trainables.randomness import int32_draws, key
 
 
 def net() -> nn.Module:
@@ -39,13 +41,12 @@ def slots(kind: str, *p: float) -> KeyedDropout:
 
 
 def masks(layer: KeyedDropout, seeds: Tensor, sizes: list[int], *, ahead: bool) -> list[Tensor]:
-    """What each step multiplies with, by the layer's forward on ones, its keys given one by one or for all steps at once."""
+    """What each step multiplies with, by the layer's forward on ones, its steps to come known to it or not."""
     found, steps = [], StepKeys(nn.Sequential(layer), seeds, first=9, count=len(sizes))
     for number, size in enumerate(sizes):
-        if ahead:
-            steps.set(number)
-        else:
-            set_keys(nn.Sequential(layer), seeds, 9 + number)
+        steps.set(number)
+        if not ahead:
+            layer.coming = None
         found.append(layer(torch.ones(size, 3 * len(layer.p), 5, 7)))
     return found
 
@@ -60,6 +61,38 @@ def test_masks_made_ahead_are_each_steps_own(kind: str, at_once: int, monkeypatc
     assert all(torch.equal(a, b) for a, b in zip(each, together, strict=True))
     alone = masks(slots(kind, 0.3), seeds[1:], sizes, ahead=True)
     assert all(torch.equal(a[:, 3:], b) for a, b in zip(together, alone, strict=True))
+
+
+def test_small_masks_of_several_steps_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def counted(keys: Tensor, pairs: int) -> Tensor:
+        drawn.append(keys.numel())
+        return int32_draws(keys, pairs)
+
+    monkeypatch.setattr(keyed_dropout, "int32_draws", counted)
+    sizes = [8, 8, 8, 7, 7, 7]
+    monkeypatch.setattr(keyed_dropout, "AHEAD", 2 * 4 * 8 * 105)  # four steps of both slots
+    masks(slots("element", 0.5, 0.3), torch.tensor([4, 11]), sizes, ahead=True)
+    assert drawn == [8, 4]
+    drawn.clear()
+    masks(slots("element", 0.5, 0.3), torch.tensor([4, 11]), sizes, ahead=False)
+    assert drawn == [2] * 6
+
+
+def test_a_copied_layer_draws_what_its_own_key_says() -> None:
+    layer = slots("element", 0.5)
+    steps = StepKeys(nn.Sequential(layer), 3, first=0, count=400)
+    steps.set(7)
+    twin = copy.deepcopy(layer)
+    assert twin.coming is None
+    ones = torch.ones(4, 3, 5, 7)
+    assert torch.equal(twin(ones), layer(ones))
+
+
+def test_a_probability_of_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="allowed: below 1"):
+        slots("element", 0.5, 1.0)
 
 
 @pytest.mark.parametrize(("kind", "draws"), [("element", 105), ("channel", 3), ("row", 1)])

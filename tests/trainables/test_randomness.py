@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainables.randomness import STREAMS, _finalise, extended, key, permutation, uniform, words
+from trainables.randomness import STREAMS, _finalise, extended, int32_draws, key, permutation, uniform
 
 _MASK = (1 << 64) - 1
 
@@ -33,8 +33,8 @@ def test_words_are_splitmixs_sequence_cut_in_two() -> None:
     seed = 0x1234567890ABCDEF
     sequence = [_splitmix_finaliser(seed + i * 0x9E3779B97F4A7C15) for i in (1, 2, 3)]
     wanted = [half for number in sequence for half in (number & 0xFFFFFFFF, number >> 32)]
-    assert [word & 0xFFFFFFFF for word in words(torch.tensor(seed), 3).tolist()] == wanted
-    assert [word & 0xFFFFFFFF for word in words(torch.tensor([5, seed]), 2)[1].tolist()] == wanted[:4]
+    assert [word & 0xFFFFFFFF for word in int32_draws(torch.tensor(seed), 3).tolist()] == wanted
+    assert [word & 0xFFFFFFFF for word in int32_draws(torch.tensor([5, seed]), 2)[1].tolist()] == wanted[:4]
 
 
 def test_draws_do_not_depend_on_batching_or_on_other_slots() -> None:

@@ -110,9 +110,11 @@ class SlotLinear(nn.Module):
         weight = self.weight.transpose(1, 2)
         if self.bias is None:
             out = torch.bmm(spread, weight)
-        else:
+        elif x.device.type == "cpu":  # a product's gradient is summed in one order for any K, a broadcast's is not
             bias = torch.bmm(spread.new_ones(self.slots, len(x), 1), self.bias.unsqueeze(1))
             out = torch.baddbmm(bias, spread, weight)
+        else:  # where products may be less exact than sums, and no order is promised
+            out = torch.baddbmm(self.bias.unsqueeze(1), spread, weight)
         return out.transpose(0, 1).flatten(1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,6 @@ from orchestrator.experiment_file import load
         ("search:\n  space: finetune", ":2: search.space: 'finetune' needs pretrained weights; set train.model"),
         ("data:\n  val_fraction: 0.5\n  test_fraction: 0.5", ":2: data.val_fraction: with test_fraction 1 of the images"),
         ("train: {task: regression}", ":1: train.task: got 'regression', data.task is 'classification'"),
-        ("train:\n  finetune_depth: last_1", ":2: train.finetune_depth: got 'last_1' without pretrained weights"),
-        ("baseline:\n  finetune_depth: head", ":2: baseline.finetune_depth: got 'head' without pretrained weights"),
         ("data:\n  source: folder:nowhere", ":2: data.source: no folder at 'nowhere'"),
         ("data:\n  source: csv:nowhere.csv", ":2: data.source: no file at 'nowhere.csv'"),
         ("data: {source: cifar10, root: nowhere}", ":1: data.root: no folder at 'nowhere'"),
@@ -42,14 +39,6 @@ def test_contradictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: s
         load("e.yaml")
     (problem,) = caught.value.problems
     assert problem.startswith(f"e.yaml{said}")
-
-
-@pytest.mark.parametrize("weights", ["train", "baseline"])
-def test_a_baseline_may_freeze_what_weights_give(tmp_path: Path, weights: str) -> None:
-    values: dict[str, dict[str, str]] = {"train": {"model": "resnet18"}, "baseline": {"finetune_depth": "head"}}
-    values[weights]["weights"] = "default"
-    (tmp_path / "e.yaml").write_text(json.dumps(values))
-    assert load(tmp_path / "e.yaml").baseline["finetune_depth"] == "head"
 
 
 def test_paths_may_be_missing_where_asked(tmp_path: Path) -> None:

@@ -50,6 +50,23 @@ def test_measured_on_this_machine(small_space: str) -> None:
     assert found["cost"]["seconds"]["low"] <= found["cost"]["seconds"]["likely"] <= found["cost"]["seconds"]["high"]
 
 
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        (["train.finetune_depth=head"], ["baseline", "train"]),
+        (["baseline.finetune_depth=last_1"], ["baseline"]),
+        (["baseline={model: resnet18, weights: default, finetune_depth: head}"], []),
+        (
+            ["train={model: resnet18, weights: default, finetune_depth: head}", "baseline={model: cnn_b, weights: none}"],
+            ["baseline"],
+        ),
+    ],
+)
+def test_layers_that_stay_untrained_are_warned_of(small_space: str, values: list[str], warned: list[str]) -> None:
+    warnings = check(load(None, [small_space, *values]), measure=False).warnings
+    assert [warning.partition(".finetune_depth: ")[0] for warning in warnings if "never trained" in warning] == warned
+
+
 def test_warnings(small_space: str) -> None:
     base = [small_space, "search.forbid=[]", "data.limit=120", "train.lr=0.1"]
     warnings = "\n".join(check(load(None, base)).warnings)

@@ -57,6 +57,14 @@ def test_nothing_there(source: str, said: str) -> None:
         look_at(source)
 
 
+def test_a_class_of_files_that_cannot_be_read_says_why(tmp_path: Path, photos: Photos) -> None:
+    root = photos(tmp_path / "data", {"cat": 3})
+    (root / "dog").mkdir()
+    (root / "dog" / "broken.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"no image of class dog \(1 files left out, dog/broken.jpg: .*\); add some"):
+        look_at(f"folder:{root}")
+
+
 def test_no_image_at_all(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

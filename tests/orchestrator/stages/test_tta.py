@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 from typing import Any
 
@@ -55,10 +57,17 @@ def test_a_countdown_says_little_and_says_what_is_left() -> None:
 
 
 def test_what_runs_on_is_said_until_it_is_over() -> None:
-    said: list[str] = []
-    with still_running(said.append, "export", every_s=0.02):
-        time.sleep(0.2)
-    assert said and said[0] == "export: 0 s so far"
+    said, twice = list[str](), threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if len(said) == 2:
+            twice.set()
+            raise BrokenPipeError
+
+    with still_running(say, "export", every_s=0.02):
+        assert twice.wait(30)
     count = len(said)
+    assert all(re.fullmatch(r"export: \d+ s so far", line) for line in said)
     time.sleep(0.1)
     assert len(said) == count
