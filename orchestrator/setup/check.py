@@ -183,7 +183,7 @@ def _overridden(experiment: Experiment, space: Space) -> list[str]:
 
 
 def _frozen(experiment: Experiment, space: Space, baseline: Mapping[str, Any]) -> list[str]:
-    """Return what is frozen without loaded weights: of the baseline, and of the trials where the space leaves it to `train:`."""
+    """Return what is frozen without loaded weights: of the baseline, and of trials where the space leaves it to `train:`."""
     trial = {**fixed_config(experiment), **space.constants}
     drawn = {"weights", "finetune_depth"} & {d.name for d in space.dimensions}
     found = [("baseline", baseline), *([("train", trial)] if not drawn else [])]
