@@ -202,6 +202,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         where = part["machine"]
         host = f"{where['processor']}, {where['cores']} cores, GPU {where['gpu']}, torch {where['torch']}, ray {where['ray']}"
         lines += [f"## {name}", "", f"`{part['command']}`, {host}, load {where['load']} at the start.", ""]
+        lines += [f"{part['note']}", ""] if part.get("note") else []  # written by hand: what disturbed the run
         found = part["found"]
         if "medians" in found:
             lines += [f"{found['case']}; {found['trials']} trials, medians of {found['rounds']} runs, start-up included.", ""]
