@@ -52,7 +52,8 @@ def _open(
             yield context
     except KeyboardInterrupt as error:  # between trainings, which say more; typer would end without a word
         code = getattr(error, "exit_code", 130)
-        said = f"{str(error) or 'interrupted'}; everything finished is kept, the same command goes on"
+        again = f"the same command goes on, or `orchestrate run {shlex.quote(str(experiment.run_path))}`"
+        said = f"{str(error) or 'interrupted'}; everything finished is kept: {again}"
         raise Interrupted(said, code) from None
 
 

@@ -48,6 +48,17 @@ def baseline_config(experiment: Experiment) -> dict[str, Any]:
     return _train_config(values, "baseline").to_dict()
 
 
+def frozen_untrained(section: str, values: Mapping[str, Any]) -> str:
+    """Return what to say where a config freezes layers although it loads no weights ("": it does not)."""
+    depth = values.get("finetune_depth", "all")
+    if depth == "all" or values.get("weights", "none") != "none":
+        return ""
+    return (
+        f"{section}.finetune_depth: {depth!r} without pretrained weights, so that layers which were never trained stay as they "
+        "are; set weights (default, or a file), or finetune_depth: all"
+    )
+
+
 def space_of(experiment: Experiment, diagnosis: Mapping[str, Any] | None = None) -> Space:
     """Return the space of the search, without what is forbidden and with what the diagnosis recommends; raises UserError.
 

@@ -56,7 +56,8 @@ def _space_problems(document: Document, experiment: Experiment) -> Iterator[str]
     if space == "finetune" and experiment.train.get("weights", "none") == "none":
         yield line_of(
             document, ("search", "space"),
-            "'finetune' needs pretrained weights; set train.model (mobilenet_v2) and train.weights (default, or a file)",
+            "'finetune' needs pretrained weights; set train.model (mobilenet_v2) and train.weights (default, or a file), or "
+            "train from scratch: space scratch, train.model cnn_b",
         )  # fmt: skip
 
 

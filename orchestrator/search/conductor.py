@@ -327,6 +327,8 @@ class Conductor:
             if release.source:
                 self._exploit(release)
         if released:
+            if not any(release.source for release in released):
+                self.say("a round is over in which no trial could take over another's state: that takes two of the same shape")
             self._ledger.append("released")
             self._queue.extend(self._logs[release.trial_id].spec for release in released)
 

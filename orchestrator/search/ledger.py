@@ -94,8 +94,8 @@ class TrialLog:
 
     @property
     def barren(self) -> bool:
-        """Return whether it failed before its first epoch, so that trying it again costs and changes nothing."""
-        return self.status == "failed" and not self.epochs
+        """Return whether it failed or was interrupted before its first epoch: making it anew costs and changes nothing."""
+        return self.status in ("", "failed") and not self.epochs
 
 
 def trial_logs(events: Iterable[Event]) -> dict[str, TrialLog]:
@@ -107,7 +107,7 @@ def trial_logs(events: Iterable[Event]) -> dict[str, TrialLog]:
 
 
 def apply(logs: dict[str, TrialLog], event: Event) -> None:
-    """Let one event change the logs; the same epoch told twice counts once, what failed at once may be created again."""
+    """Let one event change the logs; the same epoch told twice counts once, what came to no epoch may be created again."""
     kind, log = event["event"], logs.get(event.get("trial_id", ""))
     if kind == "created":
         spec = spec_from(event["spec"])

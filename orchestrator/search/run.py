@@ -66,8 +66,8 @@ def run_specs(
 ) -> list[MemberRecord]:  # fmt: skip
     """Train a fixed list (baseline, refits, bags) and return their records in its order.
 
-    Those that ended before are not run again, but for those that failed before their first epoch; unfinished ones go on from
-    their checkpoints; one that is there under its id with another configuration raises UserError.
+    Those that ended before are not run again, unfinished ones go on from their checkpoints, and those that came to no epoch
+    are made anew; one that is there under its id with another configuration raises UserError.
     """
     with driver_lock(workspace.lock):
         events = events_of(workspace)

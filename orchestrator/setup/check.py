@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
-from orchestrator.resolve import baseline_config, data_config, fixed_config, space_of
+from orchestrator.resolve import baseline_config, data_config, fixed_config, frozen_untrained, space_of
 from orchestrator.setup.cost import Cost, Measured, estimate
 from orchestrator.setup.label_guard import guard_for
 from search_spaces.dimensions import Choice, Dimension
@@ -187,12 +187,7 @@ def _frozen(experiment: Experiment, space: Space, baseline: Mapping[str, Any]) -
     trial = {**fixed_config(experiment), **space.constants}
     drawn = {"weights", "finetune_depth"} & {d.name for d in space.dimensions}
     found = [("baseline", baseline), *([("train", trial)] if not drawn else [])]
-    return [
-        f"{section}.finetune_depth: {values['finetune_depth']!r} without pretrained weights, so that layers which were never "
-        "trained may stay as they are; set weights (default, or a file), or finetune_depth: all"
-        for section, values in found
-        if values.get("finetune_depth", "all") != "all" and values.get("weights", "none") == "none"
-    ]
+    return [warning for section, values in found if (warning := frozen_untrained(section, values))]
 
 
 def _size_warnings(experiment: Experiment, space: Space) -> list[str]:
@@ -232,7 +227,8 @@ def _cost_lines(cost: Cost) -> list[str]:
     lines = [
         f"{cost.trials} trials of up to {cost.epochs_per_trial} epochs, {cost.concurrency} at a time; the scheduler lets "
         f"about {likely:.0f} of {high:.0f} epochs through (at least {low:.0f})",
-        f"{cost.other_epochs} epochs more for the baseline and the refits of the best",
+        f"about {cost.other_epochs} epochs more for the baseline and the refits of the best (an ensemble of many members asks "
+        "for more)",
     ]
     measured, seconds, disk = cost.measured, cost.seconds, cost.disk_mb
     if measured is None or seconds is None or disk is None:

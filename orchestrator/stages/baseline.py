@@ -18,10 +18,12 @@ NAMED = 3
 
 def run_baseline(context: Context) -> MemberRecord:
     """Train the baseline (once; a finished one is kept) and return its record; raises RunFailed when it cannot be trained."""
-    from orchestrator.resolve import baseline_config
+    from orchestrator.resolve import baseline_config, frozen_untrained
 
     context.say(data_in_words(context.splits()))
     spec = TrialSpec(trial_id=BASELINE_ID, config=baseline_config(context.experiment), kind="baseline")
+    if warning := frozen_untrained("baseline", spec.config):
+        context.say(f"warning: {warning}")
     (record,) = context.train([spec])
     if not record.usable:
         raise RunFailed(

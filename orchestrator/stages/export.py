@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def run_export(context: Context, *, max_latency: str | None = None, single: bool
 
     workspace = context.workspace
     if not workspace.ensemble.exists():
-        raise UserError(f"{workspace.root}: no ensemble here; run `orchestrate ensemble` first")
+        first = f"run `orchestrate ensemble {shlex.quote(str(workspace.root))}` first"
+        raise UserError(f"{workspace.root}: no ensemble here; {first}")
     if single and max_latency is not None:
         raise UserError("--single, --max-latency: one of them; a latency is met by the single model too where it must be")
     found = read_json(workspace.ensemble)

@@ -16,7 +16,7 @@ def run_light(context: Context) -> MemberRecord | None:
     """
     spec = light_spec(context.experiment)
     if spec is None:
-        context.say("light: nothing to do (it needs pretrained weights, classes, and search.light)")
+        context.say(f"light: nothing to do ({_missing(context.experiment)})")
         return None
     (record,) = context.train([spec])
     if not record.usable:  # a network that ends in something else than a linear layer, say; the search can do without
@@ -36,7 +36,18 @@ def light_spec(experiment: Experiment) -> TrialSpec | None:
     from trainables.light_classifier import HEADS
 
     config = baseline_config(experiment)
-    if not experiment.search.light or config["weights"] == "none" or experiment.data.task == "regression":
+    if _missing(experiment):
         return None
     frozen = {"finetune_depth": "head", "augmentation": "none", "epochs": len(HEADS)}
     return TrialSpec(trial_id=LIGHT_ID, config={**config, **frozen}, kind="light", trainable="light")
+
+
+def _missing(experiment: Experiment) -> str:
+    """Return what the stage lacks ("": nothing)."""
+    from orchestrator.resolve import baseline_config
+
+    if not experiment.search.light:
+        return "search.light is false"
+    if experiment.data.task == "regression":
+        return "it needs classes"
+    return "it needs pretrained weights" if baseline_config(experiment)["weights"] == "none" else ""

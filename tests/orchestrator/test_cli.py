@@ -85,7 +85,8 @@ def test_ctrl_c_between_trainings_is_one_line_and_130(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "orchestrate: interrupted; everything finished is kept, the same command goes on\n"
+    said = f"everything finished is kept: the same command goes on, or `orchestrate run {Path.cwd() / 'runs' / 'digits'}`"
+    assert capsys.readouterr().err == f"orchestrate: interrupted; {said}\n"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from orchestrator.search.board import Board
 from orchestrator.search.conductor import Conductor, Policy, Source
 from orchestrator.search.population import Population
-from orchestrator.search.progress import Silent
+from orchestrator.search.progress import Progress, Silent
 from orchestrator.search.schedulers import Verdict
 from orchestrator.store.records import MemberRecord, TrialSpec
 from orchestrator.store.workspace import Workspace
@@ -30,10 +34,11 @@ def make(index: int, drawn: Mapping[str, Any]) -> TrialSpec:
     return TrialSpec(f"t{index:04d}", {"model": "cnn_a", "epochs": 4, "seed": index, **drawn})
 
 
-def population(workspace: Workspace) -> Conductor:
+def population(workspace: Workspace, progress: Progress | None = None) -> Conductor:
     return Conductor(
         workspace, Policy("accuracy", max_failures=0, keep_weights=4, disk_cap_gb=1.0), tracker=NullTracker(),
-        progress=Silent(), scheduler=Population(interval=2, seed=0, bounds={}), source=Source(Proposer(), make, total=2),
+        progress=progress or Silent(), scheduler=Population(interval=2, seed=0, bounds={}),
+        source=Source(Proposer(), make, total=2),
     )  # fmt: skip
 
 
@@ -62,6 +67,36 @@ def test_a_round_goes_on_without_a_trial_that_ended_with_it(tmp_path: Path) -> N
     [again, nothing] = [conductor.next_spec(), conductor.next_spec()]
     assert again is not None and again.trial_id == "t0000" and nothing is None
     assert conductor.board.rows["t0001"].status == "finished"
+
+
+@pytest.mark.parametrize(("width", "takes"), [(16, True), (8, False)])
+def test_a_round_says_who_takes_over_whose_state_or_that_nobody_can(tmp_path: Path, width: int, takes: bool) -> None:
+    class Heard(Silent):
+        events: list[str] = []
+
+        def show(self, board: Board, event: str = "") -> None:  # noqa: ARG002
+            self.events.append(event)
+
+    conductor = population(Workspace(tmp_path), heard := Heard())
+    assert conductor._source is not None
+    conductor._source = dataclasses.replace(
+        conductor._source, make=lambda i, drawn: make(i, {**drawn, "width": width if i else 16})
+    )
+    for trial_id, score in (("t0000", 0.5), ("t0001", 0.25)):
+        conductor.next_spec()
+        conductor.started(trial_id)
+        for epoch in (1, 2):
+            conductor.epoch(trial_id, epoch, {"val/accuracy": score})
+    for trial_id in ("t0000", "t0001"):
+        Workspace(tmp_path).checkpoints(trial_id).mkdir(parents=True)
+        conductor.ended(trial_id)
+    assert conductor.next_spec() is not None
+    told = [event for event in heard.events if "goes on from" in event or "could take over" in event]
+    assert told == (
+        ["t0001 goes on from t0000: lr 0.02 -> 0.01"]
+        if takes
+        else ["a round is over in which no trial could take over another's state: that takes two of the same shape"]
+    )
 
 
 def test_a_trial_that_ended_with_a_round_stays_ended_where_the_driver_died_before_it_heard(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def test_a_list_that_failed_at_once_is_tried_again_also_with_another_configurati
         run_specs(experiment(train={"lr": 0.5}), workspace, Telling(), [spec], progress=Silent())
 
 
+def test_what_was_interrupted_before_its_first_epoch_binds_nobody(experiment: MakeExperiment, workspace: Workspace) -> None:
+    before, after = (experiment(train={"lr": lr}) for lr in (0.5, 0.25))
+    with pytest.raises(Killed):
+        run_specs(before, workspace, Telling(), [TrialSpec("baseline", baseline_config(before))], progress=KillAt(1))
+    assert "baseline" in trial_logs(read_events(workspace.ledger))
+    spec = TrialSpec("baseline", baseline_config(after), kind="baseline")
+    (record,) = run_specs(after, workspace, Telling(), [spec], progress=Silent())
+    assert (record.status, record.config["lr"]) == ("finished", 0.25)
+
+
 def test_listed_specs_leave_the_searchs_own_run_alone(experiment: MakeExperiment, workspace: Workspace) -> None:
     made, before, after = experiment(trials=2), Telling(), Telling()
     run_specs(made, workspace, before, [TrialSpec("baseline", baseline_config(made), kind="baseline")], progress=Silent())

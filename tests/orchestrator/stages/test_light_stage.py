@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 from orchestrator.config import Experiment
-from orchestrator.context import open_run
+from orchestrator.context import Context, open_run
 from orchestrator.deliver.export import export_bundle
 from orchestrator.deliver.runtime import Runtime
 from orchestrator.stages.baseline import run_baseline
@@ -30,9 +32,19 @@ def pretrained(bagged_run: Run, stage_folder: Path, small_experiment: Callable[.
 def test_no_weights_no_wish_no_classes_no_light(pretrained: Experiment) -> None:
     values = pretrained.model_dump(mode="json")
     assert light_spec(pretrained) is not None
-    for section, change in (("train", {"weights": "none"}), ("search", {"light": False})):
-        changed = {**values, section: {**values[section], **change}}
-        assert light_spec(Experiment.model_validate(changed, strict=False)) is None
+    for section, change, reason in (
+        ("train", {"weights": "none"}, "it needs pretrained weights"),
+        ("search", {"light": False}, "search.light is false"),
+        ("data", {"task": "regression"}, "it needs classes"),
+    ):
+        own = {**values, section: {**values[section], **change}}
+        if section == "data":
+            own |= {name: {**values[name], "metric": "rmse"} for name in ("search", "ensemble")}
+        changed = Experiment.model_validate(own, strict=False)
+        said: list[str] = []
+        assert light_spec(changed) is None
+        assert run_light(cast("Context", SimpleNamespace(experiment=changed, say=said.append))) is None
+        assert said == [f"light: nothing to do ({reason})"]
 
 
 def test_it_joins_the_pool_and_is_served_like_any_other(pretrained: Experiment) -> None:
