@@ -41,7 +41,7 @@ def _open(
     **once: str | None,
 ) -> Iterator[Context]:  # fmt: skip
     """Open the run of a verb; what is given as a flag (`--address`, `once`) holds for this call alone."""
-    from orchestrator.context import open_run
+    from orchestrator.context import how_to_go_on, open_run
     from orchestrator.search.interrupt import raise_now, signals
 
     flags = {"search.address": address, **{key.replace("__", "."): value for key, value in once.items()}}
@@ -52,8 +52,8 @@ def _open(
             yield context
     except KeyboardInterrupt as error:  # between trainings, which say more; typer would end without a word
         code = getattr(error, "exit_code", 130)
-        again = f"the same command goes on, or `orchestrate run {shlex.quote(str(experiment.run_path))}`"
-        said = f"{str(error) or 'interrupted'}; everything finished is kept: {again}"
+        again = how_to_go_on("run", experiment.run_path, address or experiment.search.address)
+        said = f"{str(error) or 'interrupted'}; everything finished is kept: the same command goes on, or `{again}`"
         raise Interrupted(said, code) from None
 
 

@@ -93,7 +93,7 @@ def open_run(
             opened = open_tracker(now, workspace)
         with closing(opened) as tracker:
             _remember(workspace, lasting)
-            yield Context(now, workspace, tracker, say, _again(verb, workspace.root, now.search.address))
+            yield Context(now, workspace, tracker, say, how_to_go_on(verb, workspace.root, now.search.address))
 
 
 def stored_experiment(folder: Path) -> Experiment:
@@ -131,7 +131,8 @@ def _remember(workspace: Workspace, experiment: Experiment) -> None:
     write_json(workspace.experiment, values)
 
 
-def _again(verb: str, root: Path, address: str) -> str:
+def how_to_go_on(verb: str, root: Path, address: str) -> str:
+    """Return the command that goes on with a run where it was left."""
     resume = " --resume" if verb == "search" else ""
     where = "" if address == "local" else f" --address {shlex.quote(address)}"
     return f"orchestrate {verb} {shlex.quote(str(root))}{resume}{where}"

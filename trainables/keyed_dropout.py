@@ -46,8 +46,8 @@ class KeyedDropout(nn.Module):
         if not bool((p < 1).all()):
             raise ValueError(f"p: got {p.tolist()}, allowed: below 1")
         p = p.to(torch.float64)
-        of_p = {"p": p, "limit": _limit(p), "scale": 1 / (1 - p)}
-        for name, value in {**of_p, "keys": torch.zeros(len(p), dtype=torch.int64)}.items():
+        limit, scale = _limit_and_scale(p)
+        for name, value in zip(PER_SLOT, (p, limit, scale, torch.zeros(len(p), dtype=torch.int64)), strict=True):
             self.register_buffer(name, value, persistent=False)
         self.off = not bool((p > 0).any())
         self.coming: _Coming | None = None
@@ -78,7 +78,7 @@ class KeyedDropout(nn.Module):
     def set_p(self, slot: int, p: float) -> None:
         """Change one slot's probability."""
         self.p[slot] = p
-        self.limit[slot], self.scale[slot] = _limit(self.p[slot]), 1 / (1 - self.p[slot])
+        self.limit[slot], self.scale[slot] = _limit_and_scale(self.p[slot])
         self.off = not bool((self.p > 0).any())
         if self.coming is not None:
             self.coming.forget()
@@ -105,9 +105,10 @@ def use_keyed_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def _limit(p: Tensor) -> Tensor:
-    """Return the smallest of all int32 that is kept where a share p of them is dropped."""
-    return (p.to(torch.float64) * 2.0**32 - 2.0**31).ceil().to(torch.int32)
+def _limit_and_scale(p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smallest of all int32 that is kept where a share p of them is dropped, and what keeps the mean."""
+    p = p.to(torch.float64)
+    return (p * 2.0**32 - 2.0**31).ceil().to(torch.int32), 1 / (1 - p)
 
 
 class _Coming:

@@ -328,7 +328,8 @@ class Conductor:
                 self._exploit(release)
         if released:
             if not any(release.source for release in released):
-                self.say("a round is over in which no trial could take over another's state: that takes two of the same shape")
+                said = "a round is over in which no trial could take over another's state: that takes two of the same shape"
+                self._show(said)
             self._ledger.append("released")
             self._queue.extend(self._logs[release.trial_id].spec for release in released)
 

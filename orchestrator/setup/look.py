@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
@@ -130,9 +129,7 @@ def _readable(listing: Listing) -> tuple[Listing, list[tuple[int, int, int]]]:
             bad[row] = str(error)
     if listing.files and not heads:
         raise UserError("no image could be read; are these image files?")
-    skipped = (*listing.skipped, *((listing.ids[row], reason) for row, reason in bad.items()))
-    kept = listing.take([row for row in range(len(listing)) if row not in bad]) if bad else listing
-    return dataclasses.replace(kept, skipped=skipped), heads
+    return (listing.without(bad) if bad else listing), heads
 
 
 def _sizes(heads: list[tuple[int, int, int]]) -> tuple[int, bool, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from orchestrator.config import Experiment
 from orchestrator.context import Context
 from orchestrator.store.records import MemberRecord, TrialSpec
@@ -14,9 +17,11 @@ def run_light(context: Context) -> MemberRecord | None:
 
     Returns None where there is nothing to stand on: no pretrained weights, a regression, or `search.light: false`.
     """
+    from orchestrator.resolve import baseline_config
+
     spec = light_spec(context.experiment)
     if spec is None:
-        context.say(f"light: nothing to do ({_missing(context.experiment)})")
+        context.say(f"light: nothing to do ({_missing(context.experiment, baseline_config(context.experiment))})")
         return None
     (record,) = context.train([spec])
     if not record.usable:  # a network that ends in something else than a linear layer, say; the search can do without
@@ -36,18 +41,16 @@ def light_spec(experiment: Experiment) -> TrialSpec | None:
     from trainables.light_classifier import HEADS
 
     config = baseline_config(experiment)
-    if _missing(experiment):
+    if _missing(experiment, config):
         return None
     frozen = {"finetune_depth": "head", "augmentation": "none", "epochs": len(HEADS)}
     return TrialSpec(trial_id=LIGHT_ID, config={**config, **frozen}, kind="light", trainable="light")
 
 
-def _missing(experiment: Experiment) -> str:
+def _missing(experiment: Experiment, baseline: Mapping[str, Any]) -> str:
     """Return what the stage lacks ("": nothing)."""
-    from orchestrator.resolve import baseline_config
-
     if not experiment.search.light:
         return "search.light is false"
     if experiment.data.task == "regression":
         return "it needs classes"
-    return "it needs pretrained weights" if baseline_config(experiment)["weights"] == "none" else ""
+    return "it needs pretrained weights" if baseline["weights"] == "none" else ""

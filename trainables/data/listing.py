@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +36,12 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def without(self, bad: Mapping[int, str]) -> Listing:
+        """Return the other rows, with these among the skipped, each for its reason."""
+        skipped = ((self.ids[row], reason) for row, reason in bad.items())
+        kept = self.take([row for row in range(len(self)) if row not in bad])
+        return replace(kept, skipped=(*self.skipped, *skipped))
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Listing:
         """Return the rows given, in that order."""

@@ -84,11 +84,9 @@ def _inspect(listing: Listing, config: DataConfig, progress: Progress | None) ->
             found += pool.map(head, listing.files[start : start + CHUNK])
             if progress:
                 progress("inspect files", len(found), len(listing))
-    bad = [(listing.ids[row], str(reason)) for row, reason in enumerate(found) if isinstance(reason, BadImage)]
-    check_bad(bad, len(found), config)
-    good = {row: size for row, size in enumerate(found) if not isinstance(size, BadImage)}
-    kept = replace(listing.take(list(good)), skipped=(*listing.skipped, *bad))
-    return kept, list(good.values())
+    bad = {row: str(reason) for row, reason in enumerate(found) if isinstance(reason, BadImage)}
+    check_bad([(listing.ids[row], reason) for row, reason in bad.items()], len(found), config)
+    return listing.without(bad), [size for size in found if not isinstance(size, BadImage)]
 
 
 def _settle(heads: list[Head], config: DataConfig, notices: list[str]) -> tuple[int, int]:

@@ -124,6 +124,16 @@ class KillAt(Silent):
             raise Killed
 
 
+class Heard(Silent):
+    """Keeps the sentences that it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def show(self, board: Board, event: str = "") -> None:  # noqa: ARG002
+        self.events.append(event)
+
+
 def essence(records: list[MemberRecord]) -> list[Any]:
     return [(r.trial_id, r.config, r.status, r.stop_reason, r.epochs_run, r.best_epoch, r.metrics) for r in records]
 

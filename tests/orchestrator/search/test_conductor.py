@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from search_fakes import Heard
 
-from orchestrator.search.board import Board
 from orchestrator.search.conductor import Conductor, Policy, Source
 from orchestrator.search.population import Population
 from orchestrator.search.progress import Progress, Silent
@@ -71,12 +71,6 @@ def test_a_round_goes_on_without_a_trial_that_ended_with_it(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("width", "takes"), [(16, True), (8, False)])
 def test_a_round_says_who_takes_over_whose_state_or_that_nobody_can(tmp_path: Path, width: int, takes: bool) -> None:
-    class Heard(Silent):
-        events: list[str] = []
-
-        def show(self, board: Board, event: str = "") -> None:  # noqa: ARG002
-            self.events.append(event)
-
     conductor = population(Workspace(tmp_path), heard := Heard())
     assert conductor._source is not None
     conductor._source = dataclasses.replace(

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from search_fakes import FakeTrainable, KillAt, Killed, MakeExperiment, Telling, epochs_in, essence, fate_nan, fate_times
+from search_fakes import FakeTrainable, Heard, KillAt, Killed, MakeExperiment, Telling, epochs_in, essence, fate_nan, fate_times
 
 from orchestrator.errors import UserError
-from orchestrator.search.board import Board
 from orchestrator.search.conductor import Conductor
 from orchestrator.search.ledger import read_events, trial_logs
 from orchestrator.search.progress import Silent
@@ -225,13 +224,8 @@ def test_a_metric_that_the_trainable_does_not_give_is_a_failed_trial(experiment:
 def test_population_training_changes_numbers_as_metrics_and_never_the_params(
     experiment: MakeExperiment, workspace: Workspace, tracker: Telling
 ) -> None:
-    class Heard(Silent):
-        events: list[str] = []
-
-        def show(self, board: Board, event: str = "") -> None:  # noqa: ARG002
-            self.events.append(event)
-
-    records = run_search(experiment(trials=4, scheduler="pbt", algorithm="random"), workspace, tracker, progress=Heard())
+    heard = Heard()
+    records = run_search(experiment(trials=4, scheduler="pbt", algorithm="random"), workspace, tracker, progress=heard)
     assert {r.status for r in records} == {"finished"}
     exploited = [e for e in read_events(workspace.ledger) if e["event"] == "exploited"]
     assert exploited, "the weakest of four takes over the strongest's state each round"
@@ -241,7 +235,7 @@ def test_population_training_changes_numbers_as_metrics_and_never_the_params(
     told = {call[3]: call[2].get("pbt/lr") for call in tracker.of("trial_epoch") if call[1] == taken}
     record = workspace.load_record(taken)
     assert told[4] == record.config["lr"] != params[0] and record.epochs_run == 4
-    said = [event for event in Heard.events if "goes on from" in event]
+    said = [event for event in heard.events if "goes on from" in event]
     assert len(said) == len(exploited)
     assert said[-1].startswith(f"{taken} goes on from {exploited[-1]['source']}: lr ")
     assert said[-1].endswith(f" -> {record.config['lr']:.3g}")
